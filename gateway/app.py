@@ -1,0 +1,239 @@
+"""The composition root: the only file that knows every concrete class."""
+
+import asyncio
+import contextlib
+import logging
+from importlib.metadata import version
+from pathlib import Path
+
+from aiohttp import web
+
+from gateway.catalog import Catalog
+from gateway.delivery.connection import Patience
+from gateway.delivery.heart import Heart
+from gateway.delivery.http import Delivery, Manners
+from gateway.delivery.server import GatewayRunner, SocketOptions, listen_tcp, listen_unix
+from gateway.dialects.base import Dialect
+from gateway.dialects.native import NativeDialect
+from gateway.dialects.openai import OpenAIDialect
+from gateway.hub import Hub
+from gateway.pipeline import Pipeline
+from gateway.resilience.deadline import Deadline
+from gateway.routes.health import HealthRoutes
+from gateway.routes.openai import OpenAIRoutes
+from gateway.routes.pages import PageRoutes
+from gateway.routes.refusals import Refusals
+from gateway.routes.streams import StreamRoutes
+from gateway.settings import Settings
+from gateway.sources.base import Source
+from gateway.sources.local import LocalSource
+from gateway.sources.openai import OpenAISource
+from gateway.sources.passages import Library
+from gateway.stages.limit import OutputLimit
+from gateway.stores.memory import MemoryStore
+from gateway.streams.stream import Bounds
+from gateway.systemd import notify, watchdog_interval_s
+from gateway.telemetry.lag import LagMeter
+from gateway.telemetry.prometheus import PrometheusMetrics
+
+log = logging.getLogger(__name__)
+
+UVLOOP_FLOOR = (0, 23)
+"""Older ones close a stranger's socket after a cancelled connect (MagicStack/uvloop#645): answers go astray."""
+
+SWEEP_S = 5.0
+HOME = Path(__file__).parent.parent
+
+
+class Gateway:
+    """One process of it: `start`, then `run` until told to stop, which drains and closes."""
+
+    def __init__(self, settings: Settings) -> None:
+        installed = version("uvloop")
+        if tuple(int(part) for part in installed.split(".")[:2]) < UVLOOP_FLOOR:
+            raise RuntimeError(f"uvloop {installed} is not safe here; 0.23 or newer is needed")
+        self.settings = settings
+        self.metrics = PrometheusMetrics()
+        self.urls: list[str] = []
+        self._stopping = asyncio.Event()
+        self._drain: asyncio.Task[None] | None = None
+        stream = settings.stream
+        self._store = MemoryStore(max_bytes=stream.store_max_bytes, retention_s=stream.retention_s)
+        bounds = Bounds(
+            max_bytes=stream.max_bytes, max_events=stream.max_events, max_audio_ms=int(stream.max_audio_s * 1000)
+        )
+        self.hub = Hub(self._store, bounds=bounds, max_streams=stream.max_streams, metrics=self.metrics)
+        self.catalog = self._make_catalog()
+        delivery = settings.delivery
+        self._heart = Heart(
+            heartbeat_s=delivery.heartbeat_s,
+            retry_min_ms=delivery.away_retry_min_ms,
+            retry_max_ms=delivery.away_retry_max_ms,
+            metrics=self.metrics,
+        )
+        self._lag = LagMeter(self.metrics)
+        self._runner = GatewayRunner(
+            self._make_application(),
+            metrics=self.metrics,
+            admit=lambda connections: connections <= settings.server.max_connections,
+            keepalive_timeout=settings.server.keepalive_s,
+            shutdown_timeout=1.0,
+        )
+
+    def _make_catalog(self) -> Catalog:
+        chosen = self.settings.openai
+        offer: LocalSource | OpenAISource
+        if chosen.configured:
+            offer = OpenAISource(
+                api_key=chosen.api_key.get_secret_value() or "none",
+                base_url=chosen.base_url or None,
+                connect_s=chosen.connect_s,
+                read_s=self.settings.stream.total_s,
+                max_connections=chosen.max_connections,
+                keepalive_s=chosen.keepalive_s,
+                max_event_bytes=chosen.max_event_bytes,
+            )
+            models, default = chosen.models, chosen.model
+        else:
+            local = self.settings.local
+            library = Library.of_files(documents(local.documents))
+            offer = LocalSource(library, first_token_s=local.first_token_ms / 1000, tokens_per_s=local.tokens_per_s)
+            models, default = [offer.name], offer.name
+        stream = self.settings.stream
+        source = Deadline(offer, first_token_s=stream.first_token_s, silence_s=stream.silence_s, total_s=stream.total_s)
+        return Catalog(source, offer, self._make_pipeline, models=models, default_model=default)
+
+    def _make_pipeline(self, source: Source) -> Pipeline:
+        stages = [OutputLimit(self.settings.stream.max_output_bytes)]
+        return Pipeline(source, stages, follower_limit_s=self.settings.stream.follower_s, metrics=self.metrics)
+
+    def _make_application(self) -> web.Application:
+        settings = self.settings
+        native = NativeDialect(
+            default_model=self.catalog.default_model,
+            grace_s=settings.stream.grace_s,
+            grace_max_s=settings.stream.grace_max_s,
+        )
+        openai = OpenAIDialect()
+        dialects: dict[str, Dialect] = {native.name: native, openai.name: openai}
+        delivery = Delivery(self._heart, self._manners(), self.metrics)
+        enabled, body_s = settings.stream.enabled, settings.server.body_s
+        refusals = Refusals(dialects, self._heart.retry_ms, self.metrics)
+        app = web.Application(middlewares=[refusals.middleware], client_max_size=settings.server.max_body_bytes)
+        app.on_response_prepare.append(refusals.sign)
+        streams = StreamRoutes(
+            self.hub,
+            self.catalog,
+            delivery,
+            dialects,
+            native,
+            enabled=enabled,
+            body_s=body_s,
+            metrics=self.metrics,
+        )
+        compatible = OpenAIRoutes(self.hub, self.catalog, delivery, openai, enabled=enabled, body_s=body_s)
+        health = HealthRoutes(self.hub, self._store, self.catalog, self._heart, self._lag, self.metrics)
+        for routes in (streams, compatible, health, PageRoutes()):
+            app.add_routes(routes.table())
+        return app
+
+    def _manners(self) -> Manners:
+        delivery = self.settings.delivery
+        patience = Patience(
+            merge_bytes=delivery.lag_merge_bytes,
+            merge_s=delivery.lag_merge_s,
+            abort_bytes=delivery.lag_abort_bytes,
+            write_deadline_s=delivery.write_deadline_s,
+        )
+        return Manners(
+            patience=patience,
+            retry_ms=delivery.retry_ms,
+            hold_s=delivery.hold_s,
+            connection_age_s=delivery.connection_age_s,
+        )
+
+    async def start(self) -> None:
+        """Take the socket and serve. Raises OSError when the address is not to be had."""
+        server = self.settings.server
+        options = SocketOptions(server.send_buffer_bytes, server.user_timeout_s, server.backlog)
+        listener = listen_unix(server.uds, options) if server.uds else listen_tcp(server.host, server.port, options)
+        self._heart.start()
+        self._lag.start()
+        await self._runner.setup()
+        self._site = web.SockSite(self._runner, listener, backlog=server.backlog)
+        await self._site.start()
+        if server.uds:
+            self.urls = [f"unix:{server.uds}"]
+        else:
+            host, port = listener.getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            self.urls = [f"http://{shown}:{port}"]
+        self._sweeper = asyncio.create_task(self._sweep(), name="sweeper")
+        self._watchdog = asyncio.create_task(_keep_watchdog_quiet(), name="watchdog")
+        notify("READY=1")
+
+    async def run(self) -> None:
+        """Serve until `stop`, then drain and close."""
+        await self._stopping.wait()
+        await self.close()
+
+    def stop(self) -> None:
+        """Begin to go away; asked a second time, go at once."""
+        if self._stopping.is_set():
+            log.warning("told twice to stop: not draining any longer")
+            if self._drain is not None:
+                self._drain.cancel()
+        self._stopping.set()
+
+    async def close(self) -> None:
+        """Not ready at once; viewers that come back are sent away, others served to the limit; then everything ends."""
+        drain = self.settings.drain
+        notify("STOPPING=1")
+        self.hub.draining = True
+        log.info("draining", extra={"streams": self.hub.running, "readers": len(self._heart)})
+        self._drain = asyncio.create_task(self._drained(drain.notice_s, drain.limit_s), name="drain")
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._drain
+        if self.hub.running:
+            await self.hub.drain(0)
+        self._sweeper.cancel()
+        self._watchdog.cancel()
+        await self._runner.cleanup()
+        self._heart.stop()
+        self._lag.stop()
+        await self.catalog.close()
+        log.info("stopped")
+
+    async def _drained(self, notice_s: float, limit_s: float) -> None:
+        """Wait for load balancers to see that we are not ready, stop listening, let streams end."""
+        await asyncio.sleep(notice_s)
+        await self._site.stop()
+        self._heart.send_away_all("draining")
+        await self.hub.drain(limit_s)
+        # The last words of the streams that just ended are on their way to their readers.
+        for _ in range(100):
+            if not len(self._heart):
+                break
+            await asyncio.sleep(0.01)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self._store.sweep()
+
+
+async def _keep_watchdog_quiet() -> None:
+    """A loop that stands still stops telling systemd that it lives, and is replaced."""
+    interval_s = watchdog_interval_s()
+    while interval_s is not None:
+        notify("WATCHDOG=1")
+        await asyncio.sleep(interval_s)
+
+
+def documents(names: list[str], home: Path = HOME) -> list[Path]:
+    """The Markdown files that these names stand for, folders read in order; relative names are the project's own."""
+    paths: list[Path] = []
+    for name in names:
+        path = home / name
+        paths += sorted(path.glob("*.md")) if path.is_dir() else [path]
+    return paths

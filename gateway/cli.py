@@ -1,0 +1,127 @@
+"""The command line: serve, check, tail. Arguments only; what they do stands elsewhere."""
+
+import argparse
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import uvloop
+
+from gateway import __version__
+from gateway.app import HOME, Gateway
+from gateway.settings import NOT_YET, Settings, SettingsError, load
+from gateway.tail import tail
+from gateway.telemetry import logs
+
+EXIT_CONFIG = 78
+"""EX_CONFIG of sysexits.h: systemd and people can tell a wrong setting from a crash."""
+
+DEFAULT_CONFIG = HOME / "config" / "gateway.toml"
+log = logging.getLogger(__name__)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return EXIT_CONFIG
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m gateway", description="A streaming gateway for LLM chat.")
+    parser.add_argument("--version", action="version", version=f"sse-gateway {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    serve = commands.add_parser("serve", help="serve until told to stop (SIGTERM drains, a second one stops at once)")
+    serve.add_argument("--host", help="address to listen on (server.host)")
+    serve.add_argument("--port", type=int, help="port to listen on, 0 for any free one (server.port)")
+    serve.add_argument("--uds", metavar="PATH", help="unix socket to listen on instead of a port (server.uds)")
+    check = commands.add_parser("check", help="check the settings, print what is in force, and exit")
+    for command in (serve, check):
+        command.add_argument("--config", type=Path, metavar="FILE", help="settings file (default: config/gateway.toml)")
+    serve.set_defaults(run=_serve)
+    check.set_defaults(run=_check)
+    follow = commands.add_parser("tail", help="ask a question, or follow a stream by its id, and print its events")
+    follow.add_argument("what", metavar="QUESTION|STREAM", help="a question to ask, or the id of a stream to follow")
+    follow.add_argument("--url", default="http://127.0.0.1:8080", help="the gateway (default: %(default)s)")
+    follow.add_argument("--session", help="session id that the stream was opened with")
+    follow.add_argument("--user", help="user id that the stream was opened with")
+    follow.add_argument("--text", action="store_true", help="print only the text of the answer")
+    follow.set_defaults(run=lambda options: asyncio.run(tail(options)))
+    return parser
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    """The settings in force: file, environment, arguments, the later ones winning."""
+    path: Path | None = options.config
+    if path is None and DEFAULT_CONFIG.is_file():
+        path = DEFAULT_CONFIG
+    environment = dict(os.environ)
+    for name in ("host", "port", "uds"):
+        value = getattr(options, name, None)
+        if value is not None:
+            environment[f"GATEWAY_SERVER__{name.upper()}"] = str(value)
+    return load(path, environment)
+
+
+def _check(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    for section, values in settings.model_dump(mode="json").items():
+        print(f"[{section}]")
+        for name, value in values.items():
+            print(f"{name} = {value!r}")
+    for name in _unheard():
+        print(f"# {name} is set, but this version does not act on it")
+    return 0
+
+
+def _unheard() -> list[str]:
+    return [name for name in NOT_YET if os.environ.get(name)]
+
+
+def _serve(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    handler = logs.set_up(settings.logs.level)
+    try:
+        return uvloop.run(_run(settings, handler))
+    finally:
+        handler.close()
+
+
+async def _run(settings: Settings, handler: logs.QueuedLines) -> int:
+    gateway = Gateway(settings)
+    handler.on_drop = gateway.metrics.log_lines_dropped
+    try:
+        await gateway.start()
+    except OSError as error:
+        print(f"cannot listen: {error}", file=sys.stderr)
+        return 1
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, gateway.stop)
+    for name in _unheard():
+        log.warning("%s is set, but this version does not act on it", name)
+    # What is alive now lives as long as the process: the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
+    _say(gateway.urls, settings)
+    await gateway.run()
+    return 0
+
+
+def _say(urls: list[str], settings: Settings) -> None:
+    source = "the OpenAI-compatible upstream" if settings.openai.configured else "the built-in source (no key needed)"
+    print(f"sse-gateway {__version__} serves {source} on {' '.join(urls)}")
+    if not settings.server.uds:
+        print(f"  chat page    {urls[0]}/")
+        print(f"  native       curl -N '{urls[0]}/stream?query=How+does+resume+work'")
+        print(f"  OpenAI       base_url={urls[0]}/v1")
+        print(f"  health       {urls[0]}/health/ready   metrics {urls[0]}/metrics", flush=True)

@@ -1,0 +1,52 @@
+"""Framer: the frames of one stream's events, made once and shared by all that read it the same way."""
+
+from collections.abc import Callable, Sequence
+from weakref import WeakKeyDictionary
+
+from gateway.dialects.base import Encoder
+from gateway.events import Record
+from gateway.sse import Frame
+from gateway.streams.stream import Stream
+
+Pack = Callable[[Sequence[Frame]], bytes]
+
+
+class Framer:
+    """Packs records; remembers the last batch, which is what live readers ask for one after the other."""
+
+    def __init__(self, encoder: Encoder, pack: Pack) -> None:
+        self.encoder = encoder
+        self.pack = pack
+        self._first = self._last = -1
+        self._bytes = b""
+
+    def frame(self, records: Sequence[Record]) -> bytes:
+        """The bytes of `records`, in order. Only the log's own records may be asked for, not folded ones."""
+        first, last = records[0].seq, records[-1].seq
+        if first != self._first or last != self._last:
+            self._bytes = self.frame_once(records)
+            self._first, self._last = first, last
+        return self._bytes
+
+    def frame_once(self, records: Sequence[Record]) -> bytes:
+        """The same without remembering, for catching up."""
+        encode = self.encoder.encode
+        if len(records) == 1:
+            return self.pack(encode(records[0]))
+        return self.pack([frame for record in records for frame in encode(record)])
+
+
+class Framers:
+    """The framers of all streams, shared while somebody reads."""
+
+    def __init__(self) -> None:
+        self._of: WeakKeyDictionary[Stream, dict[tuple[object, ...], Framer]] = WeakKeyDictionary()
+
+    def get(self, stream: Stream, encoder: Encoder, pack: Pack) -> Framer:
+        """The framer for `stream` in the way of `encoder`; `pack` must be the same function for equal sinks."""
+        framers = self._of.setdefault(stream, {})
+        key = (*encoder.key, pack)
+        framer = framers.get(key)
+        if framer is None:
+            framer = framers[key] = Framer(encoder, pack)
+        return framer

@@ -1,0 +1,184 @@
+"""SSE over HTTP: the sink on a socket, and the delivery of a stream as the answer to a request."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+from aiohttp import web
+from aiohttp.http import HttpVersion11
+
+from gateway.delivery.connection import Connection, Ending, Patience
+from gateway.delivery.framer import Framers
+from gateway.delivery.heart import Heart
+from gateway.delivery.server import GatewayProtocol
+from gateway.delivery.waiter import Waiter
+from gateway.dialects.base import Dialect
+from gateway.errors import ClientGone, Code, GatewayError
+from gateway.events import Failed
+from gateway.sse import HEARTBEAT, Frame, encode
+from gateway.streams.cursor import Cursor
+from gateway.streams.ids import Place
+from gateway.streams.stream import Stream
+from gateway.telemetry.metrics import Metrics
+
+HEADERS = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Of every stream: nobody between us and the client may keep, change or hold back anything."""
+
+
+def pack(frames: Sequence[Frame]) -> bytes:
+    """Frames as SSE bytes; the one function of all SSE sinks, so that they share what it makes."""
+    if len(frames) == 1:
+        return encode(frames[0])
+    return b"".join(map(encode, frames))
+
+
+class SseSink:
+    """Writes to the socket of one HTTP response, past aiohttp's writer: no coroutine for each token."""
+
+    def __init__(self, protocol: GatewayProtocol, *, chunked: bool) -> None:
+        self._protocol = protocol
+        self._chunked = chunked
+        self.pack = pack
+
+    def write(self, data: bytes) -> None:
+        """One HTTP chunk. Raises `ClientGone` once the connection is lost or closing."""
+        transport = self._protocol.transport
+        if transport is None or transport.is_closing():
+            raise ClientGone
+        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+
+    def beat(self) -> None:
+        """A comment."""
+        self.write(HEARTBEAT)
+
+    @property
+    def congested(self) -> bool:
+        """Whether bytes wait in this process."""
+        return self._protocol.writing_paused
+
+    async def drained(self, limit_s: float) -> None:
+        """Wait for the socket."""
+        await self._protocol.writable(limit_s)
+
+    def release(self) -> None:
+        """Wake whoever waits in `drained`."""
+        self._protocol.release()
+
+    def abort(self) -> None:
+        """Cut the connection: the client must see that this was no proper end."""
+        if self._protocol.transport is not None:
+            self._protocol.transport.abort()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one request wants of a stream. `asked_at` is when it came, where it is the one that opened the stream."""
+
+    stream: Stream
+    dialect: Dialect
+    place: Place | None = None
+    unnamed: bool = False
+    asked_at: float | None = None
+    provider: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """How clients are treated. Seconds, except `retry_ms`: when to come back after a lost connection."""
+
+    patience: Patience
+    retry_ms: int
+    hold_s: float
+    connection_age_s: float
+
+
+class Delivery:
+    """Gives streams to HTTP clients."""
+
+    def __init__(self, heart: Heart, manners: Manners, metrics: Metrics) -> None:
+        self._heart = heart
+        self._manners = manners
+        self._metrics = metrics
+        self._framers = Framers()
+
+    async def deliver(self, request: web.Request, reading: Reading) -> web.StreamResponse:
+        """Answer `request` with the stream. Raises `GatewayError` while the status is still ours to choose."""
+        stream, dialect = reading.stream, reading.dialect
+        cursor = Cursor(stream, reading.place)
+        if reading.place is not None and cursor.done:
+            self._metrics.resumed("finished", 0)
+            return web.Response(status=204, headers=stream_headers(stream))
+        if dialect.holds_headers:
+            await self._until_begun(stream)
+        response = web.StreamResponse(headers={**HEADERS, **stream_headers(stream)})
+        await response.prepare(request)
+        protocol = request.protocol
+        assert isinstance(protocol, GatewayProtocol)
+        sink = SseSink(protocol, chunked=request.version >= HttpVersion11)
+        ending = await self._read(request, reading, cursor, sink)
+        if ending in (Ending.FINISHED, Ending.SENT_AWAY):
+            await response.write_eof()
+        else:
+            sink.abort()
+        return response
+
+    async def _until_begun(self, stream: Stream) -> None:
+        """Hold status and headers until the answer begins, or as long as proxies can be expected to wait."""
+        with closing(Waiter(stream)) as waiter:
+            await waiter.wait(lambda: stream.begun, self._manners.hold_s)
+        if not stream.content_events:
+            refuse_ended(stream)
+
+    async def _read(self, request: web.Request, reading: Reading, cursor: Cursor, sink: SseSink) -> Ending:
+        stream, dialect = reading.stream, reading.dialect
+        framer = self._framers.get(stream, dialect.encoder(stream, unnamed=reading.unnamed), sink.pack)
+        connection = Connection(cursor, framer, sink, self._heart, self._manners.patience, self._metrics)
+        connection.asked_at = reading.asked_at
+        if is_native_get(request) and dialect.resumable:
+            connection.comes_back = True
+            age = self._manners.connection_age_s * random.uniform(0.8, 1.0)
+            connection.rotate_at = asyncio.get_running_loop().time() + age
+        ending = Ending.GONE
+        self._metrics.reader_attached(dialect.name)
+        try:
+            ending = await connection.run(retry_ms=self._manners.retry_ms if dialect.resumable else 0)
+        finally:
+            self._metrics.reader_left(dialect.name, ending)
+            if reading.asked_at is None:
+                self._metrics.resumed(_resume_result(reading, cursor), connection.replayed)
+            elif connection.first_token_s is not None:
+                self._metrics.first_token(dialect.name, reading.provider, connection.first_token_s)
+        return ending
+
+
+def stream_headers(stream: Stream) -> dict[str, str]:
+    """Which stream this is, and where to find it again."""
+    return {"X-Stream-Id": stream.sid, "Location": f"/stream/{stream.sid}"}
+
+
+def is_native_get(request: web.Request) -> bool:
+    """Whether a browser's EventSource asks: it comes back by itself, but only after 200 and a clean or lost end."""
+    return request.method == "GET" and "text/event-stream" in request.headers.get("Accept", "")
+
+
+def refuse_ended(stream: Stream) -> None:
+    """Raise the HTTP answer for a stream that failed or was cancelled before its client was told anything."""
+    terminal = stream.terminal
+    if isinstance(terminal, Failed):
+        code = Code[terminal.code]
+        raise GatewayError(code, terminal.message, status=terminal.status, retry_after_s=terminal.retry_after_s)
+    if terminal is not None and terminal.status == "cancelled":
+        raise GatewayError(Code.CANCELLED, f"the stream was cancelled ({terminal.finish_reason})")
+
+
+def _resume_result(reading: Reading, cursor: Cursor) -> str:
+    if cursor.lost:
+        return cursor.lost.lower()
+    return "snapshot" if reading.place is None else "kept"

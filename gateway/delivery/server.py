@@ -1,0 +1,197 @@
+"""What reaches below aiohttp's public surface: the server's protocol, its sockets, and nothing else.
+
+Every private name of aiohttp that is used stands in this file, and `tests/delivery/test_server.py` fails when
+one of them changes: `AppRunner._make_server`, `Server._kwargs`, `Server._connections`, `RequestHandler._manager`.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import orjson
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from gateway.dialects.errors import native_refusal
+from gateway.errors import ClientGone, Code, GatewayError, SlowClient
+from gateway.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", 18)
+
+
+class GatewayProtocol(RequestHandler):
+    """aiohttp's connection, which also tells when its socket is full and when it is writable again.
+
+    The write buffer's limits are 0: `writing_paused` is true exactly while bytes wait in this process.
+    """
+
+    def __init__(self, *args: Any, metrics: Metrics, admit: Callable[[int], bool], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._metrics = metrics
+        self._admit = admit
+        self._counted = False
+        self._writable: asyncio.Future[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        socket_transport = cast(asyncio.Transport, transport)
+        socket_transport.set_write_buffer_limits(high=0, low=0)
+        self._counted = True
+        self._metrics.connection_opened()
+        manager = self._manager
+        if manager is not None and not self._admit(len(manager._connections)):
+            socket_transport.write(_too_many())
+            self.force_close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._counted:
+            self._counted = False
+            self._metrics.connection_closed()
+        super().connection_lost(exc)
+        self.release()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.release()
+
+    def release(self) -> None:
+        """Wake whoever waits for the socket; it will look for itself what has happened."""
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+
+    async def writable(self, limit_s: float) -> None:
+        """Wait until no bytes wait. `SlowClient` after `limit_s` seconds without progress, `ClientGone` at the end."""
+        while self.transport is not None and self.writing_paused:
+            waiting = self.transport.get_write_buffer_size()
+            self._writable = asyncio.get_running_loop().create_future()
+            try:
+                async with asyncio.timeout(limit_s):
+                    await self._writable
+                    return
+            except TimeoutError:
+                if self.transport is not None and self.transport.get_write_buffer_size() >= waiting:
+                    raise SlowClient from None
+            finally:
+                self._writable = None
+        if self.transport is None:
+            raise ClientGone
+
+    def handle_error(
+        self,
+        request: Any,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What is not even HTTP is answered in our words: nothing of the request is echoed or logged."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun, another cannot")
+        code = {500: Code.INTERNAL, 504: Code.INTERNAL, 431: Code.HEADERS_TOO_LARGE}.get(status, Code.BAD_HTTP)
+        if status >= 500:
+            log.error("unhandled", exc_info=exc)
+        elif exc is not None and type(exc).__name__ == "LineTooLong":
+            code = Code.HEADERS_TOO_LARGE
+        error = GatewayError(code)
+        body = orjson.dumps(native_refusal(error))
+        response = web.Response(status=error.status, body=body, content_type="application/json")
+        response.force_close()
+        return response
+
+
+def _too_many() -> bytes:
+    body = orjson.dumps(native_refusal(GatewayError(Code.OVERLOADED)))
+    head = (
+        b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 2\r\nConnection: close\r\n"
+    )
+    return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+class _Server(web.Server):
+    """aiohttp's server, making our protocol."""
+
+    metrics: Metrics
+    admit: Callable[[int], bool]
+
+    def __call__(self) -> RequestHandler:
+        return GatewayProtocol(self, loop=self._loop, metrics=self.metrics, admit=self.admit, **self._kwargs)
+
+
+class GatewayRunner(web.AppRunner):
+    """aiohttp's runner, making our server. `admit` is asked with the number of open connections."""
+
+    def __init__(self, app: web.Application, *, metrics: Metrics, admit: Callable[[int], bool], **kwargs: Any) -> None:
+        super().__init__(app, handler_cancellation=True, access_log=None, **kwargs)
+        self._metrics = metrics
+        self._admit = admit
+
+    async def _make_server(self) -> Any:
+        made = await super()._make_server()
+        server = _Server(
+            made.request_handler,
+            request_factory=made.request_factory,
+            handler_cancellation=made.handler_cancellation,
+            **made._kwargs,
+        )
+        server.metrics, server.admit = self._metrics, self._admit
+        return server
+
+
+@dataclass(frozen=True, slots=True)
+class SocketOptions:
+    """What accepted sockets inherit. `send_buffer_bytes` is doubled by Linux for its own book-keeping."""
+
+    send_buffer_bytes: int
+    user_timeout_s: float
+    backlog: int
+
+
+def listen_tcp(host: str, port: int, options: SocketOptions) -> socket.socket:
+    """A listening TCP socket. Set before `listen`, the options hold for every connection accepted."""
+    family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+        0
+    ]
+    listener = socket.socket(family, kind, proto)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, options.send_buffer_bytes)
+        listener.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, int(options.user_timeout_s * 1000))
+        listener.bind(address)
+        listener.listen(options.backlog)
+    except OSError:
+        listener.close()
+        raise
+    listener.setblocking(False)
+    return listener
+
+
+def listen_unix(path: str, options: SocketOptions) -> socket.socket:
+    """A listening unix socket, for nginx on the same machine. A stale one is replaced, a live one is not."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, options.send_buffer_bytes)
+        _remove_stale(path)
+        listener.bind(path)
+        os.chmod(path, 0o660)
+        listener.listen(options.backlog)
+    except OSError:
+        listener.close()
+        raise
+    listener.setblocking(False)
+    return listener
+
+
+def _remove_stale(path: str) -> None:
+    if not Path(path).is_socket():
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, contextlib.suppress(ConnectionRefusedError):
+        probe.connect(path)
+        raise OSError(f"{path} is in use")
+    Path(path).unlink()

@@ -1,0 +1,29 @@
+"""Sink: where one client's bytes go. SSE over HTTP is one; the connection above it knows no socket."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from gateway.sse import Frame
+
+
+class Sink(Protocol):
+    """Takes bytes at once and tells when the client does not keep up. Raises `ClientGone` once it has gone."""
+
+    def pack(self, frames: Sequence[Frame]) -> bytes:
+        """Frames as this transport's bytes; equal for all sinks of one kind, so that they can be shared."""
+
+    def write(self, data: bytes) -> None:
+        """Hand over packed frames; never waits."""
+
+    def beat(self) -> None:
+        """Show that the connection lives, in a way that no client takes for an event."""
+
+    @property
+    def congested(self) -> bool:
+        """Whether the client's socket is full and bytes wait in this process."""
+
+    async def drained(self, limit_s: float) -> None:
+        """Wait until nothing waits any more; `SlowClient` when `limit_s` pass without any progress."""
+
+    def release(self) -> None:
+        """Wake whoever waits in `drained`, because something happened that it must see."""

@@ -1,0 +1,36 @@
+"""Waiter: waits until a stream is in some state, without being told its events."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from gateway.events import Record
+from gateway.streams.stream import Stream
+
+
+class Waiter:
+    """A reader that only wants to know when. Close it, or it goes on being told."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._changed: asyncio.Future[None] | None = None
+        stream.attach(self)
+
+    def appended(self, records: Sequence[Record]) -> None:
+        """Something is new: look again."""
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
+
+    async def wait(self, until: Callable[[], bool], limit_s: float | None = None) -> bool:
+        """Wait for `until()` to be true, at most `limit_s` seconds; whether it is."""
+        try:
+            async with asyncio.timeout(limit_s):
+                while not until():
+                    self._changed = asyncio.get_running_loop().create_future()
+                    await self._changed
+        except TimeoutError:
+            pass
+        return until()
+
+    def close(self) -> None:
+        """Be told no more."""
+        self._stream.detach(self)

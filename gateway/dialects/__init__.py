@@ -1,0 +1,1 @@
+"""How a client asks and is answered; stateless both ways."""

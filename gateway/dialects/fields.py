@@ -1,0 +1,77 @@
+"""Reading JSON bodies: strict about syntax, clear about fields, silent about values."""
+
+import re
+from typing import Annotated, Any, TypeVar
+
+import orjson
+from pydantic import AfterValidator, BaseModel, StringConstraints, ValidationError
+
+from gateway.dialects.base import JSON_NESTING_MAX
+from gateway.errors import Code, GatewayError
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def _without_controls(value: str) -> str:
+    if _CONTROL.search(value):
+        raise ValueError("must not hold control characters")
+    return value
+
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_without_controls)]
+"""A short identifier of the client's own: it may reach logs, headers and other systems."""
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The JSON object in `body`. Raises `INVALID_JSON` for anything else, however malformed or deep."""
+    try:
+        value = orjson.loads(body)
+    except (orjson.JSONDecodeError, RecursionError, ValueError) as error:
+        raise GatewayError(Code.INVALID_JSON) from error
+    if not isinstance(value, dict):
+        raise GatewayError(Code.INVALID_JSON, "the body must be a JSON object")
+    if _depth_exceeds(value, JSON_NESTING_MAX):
+        raise GatewayError(Code.INVALID_JSON, f"the body nests deeper than {JSON_NESTING_MAX} levels")
+    return value
+
+
+def validate(model: type[ModelT], value: dict[str, Any], *, strict: bool = True) -> ModelT:
+    """`value` as a `model`; `INVALID_REQUEST` names the first field that is wrong, and never shows its value."""
+    try:
+        return model.model_validate(value, strict=strict)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        known = sorted(field.alias or name for name, field in model.model_fields.items())
+        if first["type"] == "extra_forbidden":
+            raise GatewayError(
+                Code.INVALID_REQUEST, "unknown field; allowed are: " + ", ".join(known), allowed=known
+            ) from error
+        field = _where(first["loc"], known)
+        message = first["msg"].removeprefix("Value error, ")
+        raise GatewayError(Code.INVALID_REQUEST, f"{field or 'request'}: {message}", param=field) from error
+
+
+def _where(location: tuple[int | str, ...], known: list[str]) -> str | None:
+    """The path of a field, in words of ours only: names that a client made up are left out."""
+    if not location or str(location[0]) not in known:
+        return None
+    steps = [str(location[0])]
+    steps += [f"[{step}]" for step in location[1:] if isinstance(step, int)]
+    return "".join(steps)
+
+
+def _depth_exceeds(value: Any, limit: int) -> bool:
+    """Whether lists and objects nest deeper than `limit`; without recursion, which would be the attack."""
+    level = [value]
+    for _ in range(limit + 1):
+        level = [
+            child
+            for item in level
+            for child in (item.values() if isinstance(item, dict) else item)
+            if isinstance(child, (dict, list))
+        ]
+        if not level:
+            return False
+    return True

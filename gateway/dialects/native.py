@@ -1,0 +1,267 @@
+"""The native dialect: every event as it is, named, with an id to come back with."""
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from gateway import events
+from gateway.dialects.errors import native_refusal
+from gateway.dialects.fields import Name, parse_object, validate
+from gateway.errors import Code, GatewayError
+from gateway.events import Event, Record
+from gateway.request import OnDisconnect, StreamRequest, Voice
+from gateway.sse import Frame
+from gateway.streams.stream import Stream
+
+Json = dict[str, Any]
+
+
+class _VoiceBody(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    enabled: bool = True
+    language: Name | None = None
+    name: Name | None = None
+    rate: float | None = Field(None, ge=0.25, le=4.0)
+    format: Name | None = None
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[Json] | None = None
+
+
+class _Body(BaseModel):
+    """The fields of a native request; anything else is refused with this list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    query: str | None = Field(None, min_length=1)
+    messages: list[_Message] | None = Field(None, min_length=1, max_length=1000)
+    model: Name | None = None
+    session_id: Name | None = None
+    message_id: Name | None = None
+    user_id: Name | None = None
+    language: Name | None = None
+    voice: bool | _VoiceBody = False
+    max_tokens: int | None = Field(None, ge=1, le=1_000_000)
+    temperature: float | None = Field(None, ge=0, le=2)
+    filters: Json | None = None
+    limit: int | None = Field(None, ge=1, le=1000)
+    attachments: list[Json] | None = Field(None, max_length=100)
+    preferences: Json | None = None
+    full_text: bool = False
+    on_disconnect: Literal["cancel", "grace", "detach"] | None = None
+    grace_s: float | None = Field(None, ge=0)
+    metadata: Json | None = None
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> "_Body":
+        if (self.query is None) == (self.messages is None):
+            raise ValueError("exactly one of query and messages is needed")
+        return self
+
+
+_STRUCTURED = frozenset(("messages", "voice", "filters", "attachments", "preferences", "metadata"))
+
+
+class NativeDialect:
+    """Named events with ids. `grace_s` is how long an unread stream lives, at most `grace_max_s`."""
+
+    name = "native"
+    holds_headers = False
+    resumable = True
+
+    def __init__(self, *, default_model: str, grace_s: float, grace_max_s: float) -> None:
+        self._default_model = default_model
+        self._grace_s = grace_s
+        self._grace_max_s = grace_max_s
+
+    def parse(self, body: bytes) -> StreamRequest:
+        """A JSON body, strictly typed."""
+        return self._request(validate(_Body, parse_object(body)))
+
+    def parse_query(self, query: Mapping[str, str]) -> StreamRequest:
+        """The same names in a query string; structured fields as JSON."""
+        values: Json = {}
+        for name, text in query.items():
+            values[name] = text
+            if name in _STRUCTURED and text[:1] in "[{":
+                values[name] = parse_object(b'{"value":' + text.encode() + b"}")["value"]
+        return self._request(validate(_Body, values, strict=False))
+
+    def _request(self, body: _Body) -> StreamRequest:
+        messages = (
+            ({"role": "user", "content": body.query},)
+            if body.messages is None
+            else tuple(message.model_dump(exclude_none=True) for message in body.messages)
+        )
+        grace_s = self._grace_s if body.grace_s is None else min(body.grace_s, self._grace_max_s)
+        context = {name: getattr(body, name) for name in ("filters", "limit", "attachments", "preferences")}
+        return StreamRequest(
+            messages=messages,
+            model=body.model or self._default_model,
+            on_disconnect=OnDisconnect(body.on_disconnect or OnDisconnect.GRACE),
+            grace_s=grace_s,
+            session_id=body.session_id,
+            message_id=body.message_id,
+            user_id=body.user_id,
+            language=body.language,
+            voice=_voice(body.voice),
+            max_tokens=body.max_tokens,
+            temperature=body.temperature,
+            full_text=body.full_text,
+            metadata=body.metadata,
+            context={name: value for name, value in context.items() if value is not None},
+        )
+
+    def encoder(self, stream: Stream, *, unnamed: bool) -> "NativeEncoder":
+        """How `stream` is told."""
+        return NativeEncoder(stream, unnamed=unnamed)
+
+    def refusal(self, error: GatewayError) -> Mapping[str, Any]:
+        """The body of an error before the first byte."""
+        return native_refusal(error)
+
+
+def _voice(voice: bool | _VoiceBody) -> Voice | None:
+    if voice is True:
+        return Voice()
+    if voice is False or not voice.enabled:
+        return None
+    return Voice(voice.language, voice.name, voice.rate, voice.format)
+
+
+class NativeEncoder:
+    """Events of one stream as native frames."""
+
+    can_replace = True
+
+    def __init__(self, stream: Stream, *, unnamed: bool) -> None:
+        self._stream = stream
+        self._unnamed = unnamed
+        self._full_text = stream.request.full_text
+        self._prefix = b"%s-%d-" % (stream.sid.encode(), stream.epoch)
+        self.key: tuple[object, ...] = ("native", unnamed)
+
+    def hello(self, *, resumed: bool, retry_ms: int) -> Sequence[Frame]:
+        """`connected`, with the time after which to come back."""
+        data = {"message": "connected", "stream_id": self._stream.sid, "resumed": resumed, "retry": retry_ms}
+        return [self._frame("connected", data)._replace(retry_ms=retry_ms)]
+
+    def encode(self, record: Record) -> Sequence[Frame]:
+        """One frame for each event."""
+        seq, event = record
+        id_ = self._prefix + b"%d" % seq
+        if type(event) is events.Text and not self._unnamed and not self._full_text:
+            token = orjson.dumps(event.token)
+            return (Frame(b'{"token":%b%b}' % (token, b',"replace":true' if event.replace else b""), b"text", id_),)
+        name, data = told(event)
+        if self._full_text and isinstance(event, events.Text):
+            data["fullText"] = self._stream.text(until=seq)
+        return (self._frame(name, data)._replace(id=id_),)
+
+    def notice(self, event: Event) -> Sequence[Frame]:
+        """An event of this connection only."""
+        return [self._frame(*told(event))]
+
+    def lost(self, warning: events.Warned) -> Sequence[Frame]:
+        """Never the last words here: text can be replaced."""
+        return self.notice(warning)
+
+    def farewell(self, reason: str, *, retry_ms: int = 0) -> Sequence[Frame]:
+        """`close`; where the stream goes on, a `status` before it says so and when to come back."""
+        frames = []
+        if retry_ms:
+            state = {"state": reason, "message": "come back with the last event id", "retry": retry_ms}
+            frames.append(self._frame("status", state)._replace(retry_ms=retry_ms))
+        frames.append(self._frame("close", {"message": "this connection ends", "reason": reason}))
+        return frames
+
+    def _frame(self, name: str, data: Json) -> Frame:
+        if self._unnamed:
+            return Frame(orjson.dumps({"event": name, **data}))
+        return Frame(orjson.dumps(data), name.encode())
+
+
+def told(event: Event) -> tuple[str, Json]:
+    """An event's name and data on the wire."""
+    teller = _TELLERS.get(type(event))
+    if teller is None:
+        raise GatewayError(Code.INTERNAL, "an event of no known kind")
+    return teller(event)
+
+
+def _opened(event: events.Opened) -> tuple[str, Json]:
+    data: Json = {"state": "opened", "message": "", "model": event.model}
+    return "status", data if event.metadata is None else {**data, "metadata": event.metadata}
+
+
+def _text(event: events.Text) -> tuple[str, Json]:
+    return "text", {"token": event.token, "replace": True} if event.replace else {"token": event.token}
+
+
+def _audio(event: events.Audio) -> tuple[str, Json]:
+    chunk = base64.b64encode(event.chunk).decode()
+    data = {"format": event.format, "sample_rate": event.sample_rate, "sentence": event.sentence}
+    return "audio", {"chunk": chunk, **data, "index": event.index, "final": event.final}
+
+
+def _text_complete(event: events.TextComplete) -> tuple[str, Json]:
+    data = {"state": "text_complete", "message": "", "finish_reason": event.finish_reason}
+    return "status", {**data, "usage": usage_told(event.usage)}
+
+
+def _completed(event: events.Completed) -> tuple[str, Json]:
+    data = {"status": event.status, "finish_reason": event.finish_reason, "usage": usage_told(event.usage)}
+    return "complete", {**data, "total": event.total, "duration": event.duration_ms}
+
+
+def _failed(event: events.Failed) -> tuple[str, Json]:
+    data = {"message": event.message, "error": Code[event.code].meaning, "code": event.code}
+    return "error", {**data, "retryable": event.retryable, "timestamp": event.timestamp_ms}
+
+
+def usage_told(usage: events.Usage | None) -> Json | None:
+    """Tokens, and whether the provider counted them or we guessed."""
+    if usage is None:
+        return None
+    counts = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
+    return {**counts, "total_tokens": usage.total_tokens, "reported": usage.reported, **usage.details}
+
+
+_TELLERS: dict[type[Event], Callable[[Any], tuple[str, Json]]] = {
+    events.Opened: _opened,
+    events.Status: lambda e: ("status", {"state": e.state, "message": e.message, **e.details}),
+    events.Metadata: lambda e: ("metadata", dict(e.data)),
+    events.Text: _text,
+    events.Reasoning: lambda e: ("reasoning", {"token": e.token}),
+    events.Refusal: lambda e: ("refusal", {"token": e.token}),
+    events.ToolCall: lambda e: (
+        "tool_call",
+        {"index": e.index, "id": e.id, "name": e.name, "arguments": e.arguments},
+    ),
+    events.Citation: lambda e: ("citation", dict(e.data)),
+    events.Audio: _audio,
+    events.AudioEvicted: lambda e: (
+        "warning",
+        {"code": "AUDIO_EVICTED", "message": "this piece of speech is no longer kept", "index": e.index},
+    ),
+    events.Suggestions: lambda e: ("suggestions", {"suggestions": list(e.suggestions)}),
+    events.Progress: lambda e: ("progress", dict(e.data)),
+    events.PartialResult: lambda e: (
+        "partial_result",
+        {"chunk": e.chunk, "chunkIndex": e.chunk_index, "isComplete": e.is_complete},
+    ),
+    events.Results: lambda e: ("results", dict(e.data)),
+    events.Custom: lambda e: (e.name, dict(e.data)),
+    events.Warned: lambda e: ("warning", {"code": e.code, "message": e.message, **e.details}),
+    events.TextComplete: _text_complete,
+    events.Completed: _completed,
+    events.Failed: _failed,
+}

@@ -1,0 +1,263 @@
+"""The closed set of events: what can happen while an answer is being made.
+
+An event is a small frozen value that knows nothing of any dialect. A `Record` is an event at its
+place in a stream. `size` is what an event costs to keep, in bytes and without the constant cost of
+the objects around it (`RECORD_OVERHEAD_BYTES`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+RECORD_OVERHEAD_BYTES = 160
+"""Memory that one record takes beside its payload: record, event, string header, place in the list."""
+
+JsonObject = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one answer. `reported` is false where the gateway had to estimate."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    reported: bool = True
+    details: JsonObject = field(default_factory=dict)
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion together."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+class Event:
+    """One thing that happened. Do not subclass outside this module: dialects match on the whole set."""
+
+    __slots__ = ()
+    is_content: ClassVar[bool] = False
+    """Whether the answer has begun with it; what is not content may still be taken back."""
+    is_terminal: ClassVar[bool] = False
+    """Whether nothing follows it."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of payload, roughly; exact where it matters (text, audio)."""
+        return 64
+
+
+@dataclass(frozen=True, slots=True)
+class Opened(Event):
+    """The stream exists. Always seq 1, logged before the upstream is called."""
+
+    model: str
+    metadata: JsonObject | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Status(Event):
+    """What is going on meanwhile: queued, thinking, continued …"""
+
+    state: str
+    message: str = ""
+    details: JsonObject = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata(Event):
+    """Facts beside the answer: model, intent, sources …"""
+
+    data: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Text(Event):
+    """A piece of the answer. With `replace` it is the whole text so far, to be set and not appended."""
+
+    token: str
+    replace: bool = False
+    is_content: ClassVar[bool] = True
+
+    @property
+    def size(self) -> int:
+        """Characters: exact for ASCII, within a factor of four for the rest, as in CPython's own strings."""
+        return len(self.token)
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning(Event):
+    """A piece of the model's reasoning, as its provider streams it."""
+
+    token: str
+    is_content: ClassVar[bool] = True
+
+    @property
+    def size(self) -> int:
+        """Characters."""
+        return len(self.token)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal(Event):
+    """A piece of the model's refusal."""
+
+    token: str
+    is_content: ClassVar[bool] = True
+
+    @property
+    def size(self) -> int:
+        """Characters."""
+        return len(self.token)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall(Event):
+    """A piece of a tool call; `arguments` is a fragment of JSON text, to be joined per `index`."""
+
+    index: int
+    arguments: str = ""
+    id: str | None = None
+    name: str | None = None
+    is_content: ClassVar[bool] = True
+
+    @property
+    def size(self) -> int:
+        """Characters of arguments and names."""
+        return 64 + len(self.arguments) + len(self.name or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Citation(Event):
+    """Where a statement comes from, as the provider says it."""
+
+    data: JsonObject
+    is_content: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Audio(Event):
+    """A piece of speech, in order: raw bytes, not base64. `duration_ms` is how long it plays."""
+
+    chunk: bytes
+    format: str
+    sample_rate: int
+    sentence: str
+    index: int
+    final: bool
+    duration_ms: int
+    is_content: ClassVar[bool] = True
+
+    @property
+    def size(self) -> int:
+        """Bytes of sound."""
+        return len(self.chunk) + len(self.sentence)
+
+
+@dataclass(frozen=True, slots=True)
+class AudioEvicted(Event):
+    """Stands where a piece of speech was that is no longer kept; its seq lives on."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestions(Event):
+    """Follow-up questions."""
+
+    suggestions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(Event):
+    """A step of a longer job; names on the wire as in the documentation."""
+
+    data: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class PartialResult(Event):
+    """A long result in pieces."""
+
+    chunk: Any
+    chunk_index: int
+    is_complete: bool
+    is_content: ClassVar[bool] = True
+
+    @property
+    def size(self) -> int:
+        """Characters of the chunk where it is text, else a guess."""
+        return len(self.chunk) if isinstance(self.chunk, str) else 512
+
+
+@dataclass(frozen=True, slots=True)
+class Results(Event):
+    """Cards, documents …: `data` holds `type`, `products` or `items`, `total`."""
+
+    data: JsonObject
+    is_content: ClassVar[bool] = True
+
+    @property
+    def size(self) -> int:
+        """A guess: results are few."""
+        return 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Custom(Event):
+    """An application's own event, its name from the closed list of its route profile."""
+
+    name: str
+    data: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Warned(Event):
+    """Something is amiss that does not end the stream. On the wire: `warning`."""
+
+    code: str
+    message: str
+    details: JsonObject = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TextComplete(Event):
+    """The source has ended by its own terminal marker. On the wire: `status` text_complete."""
+
+    finish_reason: str
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completed(Event):
+    """Terminal: the answer is whole, or was cancelled. `status` says which."""
+
+    status: str
+    finish_reason: str
+    usage: Usage | None
+    total: int
+    duration_ms: int
+    is_terminal: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Failed(Event):
+    """Terminal: the answer is not whole and will not become so."""
+
+    code: str
+    message: str
+    retryable: bool
+    status: int
+    timestamp_ms: int
+    retry_after_s: float | None = None
+    is_terminal: ClassVar[bool] = True
+
+
+class Record(NamedTuple):
+    """An event at its place: `seq` counts from 1 in its stream, without gaps."""
+
+    seq: int
+    event: Event
+
+
+def has_content(events: list[Event]) -> bool:
+    """Whether an answer has begun with any of these."""
+    return any(event.is_content for event in events)

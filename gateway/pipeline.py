@@ -1,0 +1,124 @@
+"""Pipeline: one source, its stages, its followers; whatever happens, the last event is a terminal one."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+from gateway.errors import Code, GatewayError
+from gateway.events import Completed, Failed, Usage, Warned
+from gateway.sources.base import Batch, Source
+from gateway.stages.base import Chain, Follower, Stage
+from gateway.streams.stream import Stream
+from gateway.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+CHARACTERS_PER_TOKEN = 4
+"""For estimates where a provider gave no usage: right within a third for European languages."""
+
+
+class Pipeline:
+    """What runs for one stream. Made afresh for every stream; `run` is called once.
+
+    Followers may work for `follower_limit_s` seconds after the text has ended.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        stages: Sequence[Stage] = (),
+        followers: Sequence[Follower] = (),
+        *,
+        follower_limit_s: float = 30.0,
+        metrics: Metrics,
+    ) -> None:
+        self.source = source
+        self._stages = Chain(stages)
+        self._followers = followers
+        self._follower_limit_s = follower_limit_s
+        self._metrics = metrics
+        self._started = time.monotonic()
+        self.first_content_at = 0.0
+
+    async def run(self, stream: Stream) -> None:
+        """Fill `stream` from its second event to its last. Never raises: every ending is an event."""
+        terminal: Completed | Failed
+        try:
+            await self._produce(stream)
+            return
+        except asyncio.CancelledError:
+            terminal = self.cancelled(stream)
+        except GatewayError as error:
+            terminal = self.failed(error)
+        except Exception:
+            log.exception("a pipeline failed", extra={"stream_id": stream.sid})
+            terminal = self.failed(GatewayError(Code.INTERNAL))
+        if not stream.ended:
+            stream.finish(terminal)
+
+    def cancelled(self, stream: Stream) -> Completed:
+        """The end of a stream that somebody ended."""
+        return self._completed(stream, "cancelled", stream.seal_reason or "cancelled")
+
+    def failed(self, error: GatewayError) -> Failed:
+        """The end of a stream that went wrong."""
+        now_ms = int(time.time() * 1000)
+        return Failed(error.code.name, error.message, error.retryable, error.status, now_ms, error.retry_after_s)
+
+    async def _produce(self, stream: Stream) -> None:
+        followers = [asyncio.create_task(self._follow(follower, stream)) for follower in self._followers]
+        try:
+            async with aclosing(self.source.stream(stream.request)) as batches:
+                await self._pump(batches, stream)
+                await self._finish_followers(followers)
+                # Before the source is closed: nobody should wait for an upstream that lingers.
+                stream.finish(self._completed(stream, "completed", stream.finish_reason))
+        finally:
+            for task in followers:
+                task.cancel()
+
+    async def _pump(self, batches: AsyncGenerator[Batch], stream: Stream) -> None:
+        """Move batches into the log until the text ends."""
+        feed, append, provider = self._stages.feed, stream.append, self.source.name
+        last = 0.0
+        async for batch in batches:
+            append(feed(batch))
+            if stream.text_ended:
+                return
+            if stream.content_events:
+                now = time.monotonic()
+                if last:
+                    self._metrics.chunk(provider, now - last)
+                else:
+                    self.first_content_at = now
+                    self._metrics.first_chunk(provider, now - self._started)
+                last = now
+        raise GatewayError(Code.UPSTREAM_TRUNCATED)
+
+    async def _follow(self, follower: Follower, stream: Stream) -> None:
+        try:
+            await follower.follow(stream)
+        except Exception:
+            log.exception("a follower failed", extra={"stream_id": stream.sid, "follower": follower.name})
+            stream.append([Warned("FOLLOWER_FAILED", f"{follower.name} stopped early", {"follower": follower.name})])
+
+    async def _finish_followers(self, followers: list[asyncio.Task[None]]) -> None:
+        if followers:
+            _, late = await asyncio.wait(followers, timeout=self._follower_limit_s)
+            for task in late:
+                task.cancel()
+
+    def _completed(self, stream: Stream, status: str, reason: str) -> Completed:
+        duration_ms = round((time.monotonic() - self._started) * 1000)
+        return Completed(status, reason, usage_of(stream), stream.content_events, duration_ms)
+
+
+def usage_of(stream: Stream) -> Usage:
+    """The provider's usage, or an estimate where the stream ended without one."""
+    if stream.usage is not None:
+        return stream.usage
+    asked = sum(len(str(message.get("content") or "")) for message in stream.request.messages)
+    said = sum(event.size for event in stream.events() if event.is_content)
+    return Usage(asked // CHARACTERS_PER_TOKEN, said // CHARACTERS_PER_TOKEN, reported=False)

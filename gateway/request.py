@@ -1,0 +1,88 @@
+"""What a client asked, validated and free of any dialect, and who asks."""
+
+import hashlib
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+
+class OnDisconnect(StrEnum):
+    """What becomes of a stream when its last reader has left."""
+
+    CANCEL = "cancel"
+    GRACE = "grace"
+    DETACH = "detach"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: a tenant, and perhaps one of its users or sessions."""
+
+    tenant: str
+    user: str | None = None
+    session: str | None = None
+
+    def may_read_what(self, owner: "Caller") -> bool:
+        """Whether this caller may attach to or cancel a stream that `owner` opened.
+
+        The owner is the tenant and the user; the session where no user was named; the tenant alone
+        where neither was.
+        """
+        if self.tenant != owner.tenant:
+            return False
+        if owner.user is not None:
+            return self.user == owner.user
+        return owner.session is None or self.session == owner.session
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """How the answer is to be spoken."""
+
+    language: str | None = None
+    name: str | None = None
+    rate: float | None = None
+    format: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRequest:
+    """One question. `messages` are chat messages as OpenAI's; `parameters` go to the upstream as they are."""
+
+    messages: tuple[dict[str, Any], ...]
+    model: str
+    on_disconnect: OnDisconnect
+    grace_s: float
+    session_id: str | None = None
+    message_id: str | None = None
+    user_id: str | None = None
+    language: str | None = None
+    voice: Voice | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    full_text: bool = False
+    metadata: dict[str, Any] | None = None
+    parameters: dict[str, Any] = field(default_factory=dict)
+    context: dict[str, Any] = field(default_factory=dict)
+
+    def fingerprint(self) -> bytes:
+        """A digest of the whole request: equal for equal questions, whatever the spelling of the body."""
+        return hashlib.sha256(orjson.dumps(self, option=orjson.OPT_SORT_KEYS)).digest()
+
+    def question(self) -> str:
+        """The last thing that the user said, as plain text; empty when nothing was."""
+        for message in reversed(self.messages):
+            if message.get("role") == "user":
+                return plain_text(message.get("content"))
+        return ""
+
+
+def plain_text(content: Any) -> str:
+    """The text of a message's content, which may be a string or a list of typed parts."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return " ".join(str(part["text"]) for part in content if isinstance(part, dict) and "text" in part)
+    return ""

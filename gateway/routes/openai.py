@@ -1,0 +1,82 @@
+"""The OpenAI-compatible endpoints, streaming or not."""
+
+import time
+from contextlib import closing
+
+import orjson
+from aiohttp import web
+
+from gateway.catalog import Catalog
+from gateway.delivery.http import Delivery, Reading, refuse_ended, stream_headers
+from gateway.delivery.waiter import Waiter
+from gateway.dialects.openai import OpenAIDialect
+from gateway.errors import Code, GatewayError
+from gateway.hub import Hub
+from gateway.routes.bodies import read_json_body
+from gateway.routes.callers import caller_of
+from gateway.routes.streams import idempotency_key, place_of
+from gateway.streams.stream import Stream
+
+
+class OpenAIRoutes:
+    """`/v1/chat/completions` and `/v1/models`."""
+
+    def __init__(
+        self, hub: Hub, catalog: Catalog, delivery: Delivery, dialect: OpenAIDialect, *, enabled: bool, body_s: float
+    ) -> None:
+        self._hub = hub
+        self._catalog = catalog
+        self._delivery = delivery
+        self._dialect = dialect
+        self._enabled = enabled
+        self._body_s = body_s
+
+    def table(self) -> list[web.RouteDef]:
+        """The routes."""
+        return [
+            web.post("/v1/chat/completions", self.complete),
+            web.get("/v1/models", self.models),
+        ]
+
+    async def complete(self, request: web.Request) -> web.StreamResponse:
+        """`POST /v1/chat/completions`."""
+        arrived = time.monotonic()
+        body = await read_json_body(request, self._body_s)
+        asked = self._dialect.parse(body)
+        caller = caller_of(request, asked)
+        if place_of(request) is not None:
+            raise GatewayError(
+                Code.INVALID_EVENT_ID, "streams of this dialect cannot be resumed; attach at /stream/{stream id}"
+            )
+        if not self._enabled:
+            raise GatewayError(Code.STREAMING_DISABLED)
+        pipeline = self._catalog.pipeline_for(asked)
+        opening = await self._hub.open(
+            asked,
+            caller,
+            pipeline,
+            dialect=self._dialect.name,
+            key=idempotency_key(request, asked),
+            admit_s=time.monotonic() - arrived,
+        )
+        stream = opening.stream
+        with self._hub.reading(stream):
+            if not self._dialect.wants_stream(body):
+                return await self._whole(stream)
+            asked_at = arrived if opening.fresh else None
+            reading = Reading(stream, self._dialect, None, True, asked_at, pipeline.source.name)
+            return await self._delivery.deliver(request, reading)
+
+    async def _whole(self, stream: Stream) -> web.Response:
+        """The answer as one JSON object, or the error that ended it: half an answer is none."""
+        with closing(Waiter(stream)) as waiter:
+            await waiter.wait(lambda: stream.ended)
+        refuse_ended(stream)
+        body = orjson.dumps(self._dialect.fold(stream))
+        return web.Response(body=body, content_type="application/json", headers=stream_headers(stream))
+
+    async def models(self, request: web.Request) -> web.Response:
+        """`GET /v1/models`."""
+        names = await self._catalog.models()
+        data = [{"id": name, "object": "model", "created": 0, "owned_by": "sse-gateway"} for name in names]
+        return web.Response(body=orjson.dumps({"object": "list", "data": data}), content_type="application/json")

@@ -1,0 +1,101 @@
+"""Errors before the first byte, and what every answer carries."""
+
+import asyncio
+import logging
+import math
+import re
+import secrets
+from collections.abc import Callable
+
+import orjson
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from gateway.delivery.http import HEADERS, is_native_get, pack
+from gateway.dialects.base import Dialect
+from gateway.errors import Code, GatewayError
+from gateway.sse import Frame
+from gateway.telemetry.logs import request_id
+from gateway.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+_OF_STATUS = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED, 413: Code.BODY_TOO_LARGE}
+WAIT_CODES = frozenset((Code.OVERLOADED, Code.STORE_FULL, Code.DRAINING))
+"""Refusals that say "not now": a browser's EventSource must be told so in a 200, or it closes for ever."""
+
+
+class Refusals:
+    """The outermost middleware: gives each request an id, and each error its answer in the caller's dialect."""
+
+    def __init__(self, dialects: dict[str, Dialect], retry_ms: Callable[[], int], metrics: Metrics) -> None:
+        self._dialects = dialects
+        self._retry_ms = retry_ms
+        self._metrics = metrics
+
+    @property
+    def middleware(self) -> Middleware:
+        """For `web.Application(middlewares=…)`."""
+
+        @web.middleware
+        async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+            given = request.headers.get("X-Request-Id", "")
+            request_id.set(given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8))
+            try:
+                return await handler(request)
+            except GatewayError as error:
+                return self._answer(request, error)
+            except web.HTTPException as error:
+                if error.status < 400:
+                    raise
+                return self._answer(request, self._translate(error))
+            except (ConnectionError, asyncio.CancelledError):
+                raise
+            except Exception:
+                log.exception("a handler failed", extra={"route": _route_of(request)})
+                return self._answer(request, GatewayError(Code.INTERNAL))
+
+        return answer
+
+    async def sign(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Every answer carries its request's id, and no versions."""
+        response.headers["X-Request-Id"] = request_id.get()
+        response.headers["Server"] = "sse-gateway"
+
+    def _translate(self, error: web.HTTPException) -> GatewayError:
+        return GatewayError(_OF_STATUS.get(error.status, Code.BAD_HTTP))
+
+    def _answer(self, request: web.Request, error: GatewayError) -> web.Response:
+        self._metrics.refused(error.code.name)
+        headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+        if error.retry_after_s is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+        if error.code in WAIT_CODES and is_native_get(request):
+            return self._come_back(error, headers)
+        dialect = self._dialect(request)
+        if dialect.holds_headers and (error.code.name.startswith("UPSTREAM_") or error.code is Code.CANCELLED):
+            # The stream existed: asking again is the user's decision, not a client library's.
+            headers["x-should-retry"] = "false"
+        if error.code is Code.IDEMPOTENCY_MISMATCH:
+            headers["x-should-retry"] = "false"
+        body = orjson.dumps(dialect.refusal(error))
+        return web.Response(status=error.status, body=body, headers=headers, content_type="application/json")
+
+    def _come_back(self, error: GatewayError, headers: dict[str, str]) -> web.Response:
+        retry_ms = self._retry_ms()
+        data = {"state": "retry", "code": error.code.name, "message": error.message, "retry": retry_ms}
+        frame = Frame(orjson.dumps(data), b"status", retry_ms=retry_ms)
+        return web.Response(status=200, body=pack([frame]), headers={**headers, **HEADERS})
+
+    def _dialect(self, request: web.Request) -> Dialect:
+        """The one that the request was made in, so that its client understands the answer."""
+        if request.path.startswith("/v1/"):
+            return self._dialects["openai"]
+        return self._dialects.get(request.query.get("dialect", ""), self._dialects["native"])
+
+
+def _route_of(request: web.Request) -> str:
+    """The pattern of the route, never the path that was asked for."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "unknown"

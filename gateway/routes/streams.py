@@ -1,0 +1,175 @@
+"""The native endpoints: open, attach, resume, cancel."""
+
+import time
+from dataclasses import replace
+
+import orjson
+from aiohttp import web
+
+from gateway.catalog import Catalog
+from gateway.delivery.http import Delivery, Reading, stream_headers
+from gateway.dialects.base import Dialect
+from gateway.dialects.native import NativeDialect
+from gateway.errors import Code, GatewayError
+from gateway.hub import Hub
+from gateway.request import Caller, OnDisconnect, StreamRequest
+from gateway.routes.bodies import read_json_body
+from gateway.routes.callers import caller_of
+from gateway.streams.ids import SID_PATTERN, Place, parse_place
+from gateway.telemetry.metrics import Metrics
+
+CONTROLS = frozenset(("dialect", "events", "detach", "last_event_id", "idempotency_key"))
+"""Query parameters that say how to be answered, not what is asked."""
+
+
+class StreamRoutes:
+    """`/stream` and `/stream/{sid}`."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        catalog: Catalog,
+        delivery: Delivery,
+        dialects: dict[str, Dialect],
+        native: NativeDialect,
+        *,
+        enabled: bool,
+        body_s: float,
+        metrics: Metrics,
+    ) -> None:
+        self._hub = hub
+        self._catalog = catalog
+        self._delivery = delivery
+        self._dialects = dialects
+        self._native = native
+        self._enabled = enabled
+        self._body_s = body_s
+        self._metrics = metrics
+
+    def table(self) -> list[web.RouteDef]:
+        """The routes."""
+        sid = f"/stream/{{sid:{SID_PATTERN}}}"
+        return [
+            web.post("/stream", self.open_by_post),
+            web.get("/stream", self.open_by_get, allow_head=False),
+            web.get(sid, self.attach, allow_head=False),
+            web.delete(sid, self.cancel),
+            web.get("/stream/{other}", self.malformed, allow_head=False),
+            web.delete("/stream/{other}", self.malformed),
+        ]
+
+    async def open_by_post(self, request: web.Request) -> web.StreamResponse:
+        """`POST /stream`: a new stream, or one to come back to (`Last-Event-ID`, idempotency key)."""
+        asked = self._native.parse(await read_json_body(request, self._body_s))
+        return await self._open(request, asked)
+
+    async def open_by_get(self, request: web.Request) -> web.StreamResponse:
+        """`GET /stream?query=…`: the same for EventSource, which cannot POST."""
+        fields = {name: value for name, value in request.query.items() if name not in CONTROLS}
+        return await self._open(request, self._native.parse_query(fields))
+
+    async def attach(self, request: web.Request) -> web.StreamResponse:
+        """`GET /stream/{sid}`: read a stream that exists, from `Last-Event-ID` on or from its beginning."""
+        sid = request.match_info["sid"]
+        dialect = self._dialect_of(request)
+        place = place_of(request)
+        if place is not None and place.sid != sid:
+            raise GatewayError(Code.INVALID_EVENT_ID, "Last-Event-ID belongs to another stream than the path")
+        return await self._come_back(request, sid, place, dialect, caller_of(request))
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        """`DELETE /stream/{sid}`: end it as cancelled; idempotent."""
+        stream = await self._hub.cancel(request.match_info["sid"], caller_of(request))
+        state = {"stream_id": stream.sid, "state": "cancelling" if not stream.ended else stream.state.value}
+        return web.Response(body=orjson.dumps(state), content_type="application/json", status=200)
+
+    async def malformed(self, request: web.Request) -> web.StreamResponse:
+        """A path that cannot be a stream's."""
+        raise GatewayError(Code.INVALID_EVENT_ID, "a stream id is 22 letters and digits")
+
+    async def _open(self, request: web.Request, asked: StreamRequest) -> web.StreamResponse:
+        arrived = time.monotonic()
+        dialect = self._dialect_of(request)
+        caller = caller_of(request, asked)
+        place = place_of(request)
+        if place is not None:
+            return await self._come_back(request, place.sid, place, dialect, caller)
+        if not self._enabled:
+            raise GatewayError(Code.STREAMING_DISABLED)
+        detach = "detach" in request.query
+        if detach:
+            asked = _detached(asked)
+        pipeline = self._catalog.pipeline_for(asked)
+        opening = await self._hub.open(
+            asked,
+            caller,
+            pipeline,
+            dialect=dialect.name,
+            key=idempotency_key(request, asked),
+            admit_s=time.monotonic() - arrived,
+        )
+        stream = opening.stream
+        if detach:
+            body = orjson.dumps({"stream_id": stream.sid, "state": stream.state.value})
+            return web.Response(status=202, body=body, headers=stream_headers(stream), content_type="application/json")
+        asked_at = arrived if opening.fresh else None
+        with self._hub.reading(stream):
+            return await self._delivery.deliver(
+                request, Reading(stream, dialect, None, unnamed(request), asked_at, pipeline.source.name)
+            )
+
+    async def _come_back(
+        self, request: web.Request, sid: str, place: Place | None, dialect: Dialect, caller: Caller
+    ) -> web.StreamResponse:
+        try:
+            stream = await self._hub.find(sid, caller)
+        except GatewayError as error:
+            self._metrics.resumed("expired" if error.code is Code.STREAM_EXPIRED else "denied", 0)
+            raise
+        with self._hub.reading(stream):
+            return await self._delivery.deliver(request, Reading(stream, dialect, place, unnamed(request)))
+
+    def _dialect_of(self, request: web.Request) -> Dialect:
+        name = request.query.get("dialect", self._native.name)
+        dialect = self._dialects.get(name)
+        if dialect is None:
+            names = sorted(self._dialects)
+            raise GatewayError(
+                Code.UNKNOWN_DIALECT, "dialects are: " + ", ".join(names), param="dialect", allowed=names
+            )
+        return dialect
+
+
+def place_of(request: web.Request) -> Place | None:
+    """Where the client was: the header wins over the query, since EventSource keeps the old query for ever."""
+    text = request.headers.get("Last-Event-ID") or request.query.get("last_event_id")
+    return parse_place(text) if text else None
+
+
+def unnamed(request: web.Request) -> bool:
+    """`?events=unnamed`: no `event:` lines, for clients that only hear `message`."""
+    value = request.query.get("events", "named")
+    if value not in ("named", "unnamed"):
+        raise GatewayError(
+            Code.INVALID_REQUEST, "events: named or unnamed", param="events", allowed=["named", "unnamed"]
+        )
+    return value == "unnamed"
+
+
+def idempotency_key(request: web.Request, asked: StreamRequest) -> str | None:
+    """The key under which the same question is never asked twice; a `message_id` with its session is one too."""
+    key = request.headers.get("Idempotency-Key") or request.query.get("idempotency_key")
+    if key:
+        if len(key) > 255 or not key.isprintable():
+            raise GatewayError(
+                Code.INVALID_REQUEST, "Idempotency-Key: at most 255 printable characters", param="Idempotency-Key"
+            )
+        return f"key:{key}"
+    if asked.message_id is not None and asked.session_id is not None:
+        return f"message:{asked.message_id}"
+    return None
+
+
+def _detached(asked: StreamRequest) -> StreamRequest:
+    """Nobody waits for the answer, so nobody's leaving ends it."""
+    return replace(asked, on_disconnect=OnDisconnect.DETACH)

@@ -1,0 +1,243 @@
+"""Settings: `config/gateway.toml`, each value overridden by `GATEWAY_<SECTION>__<NAME>`, all checked before the start.
+
+The ecosystem's own names (`OPENAI_API_KEY`, `STREAMING_TIMEOUT` …) are heard too, where the gateway's are not set.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
+
+PREFIX = "GATEWAY_"
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Bytes = Annotated[int, Field(ge=1024, le=64 * 1024**3)]
+Count = Annotated[int, Field(ge=1, le=10_000_000)]
+
+
+class SettingsError(Exception):
+    """A setting is wrong; the message names it and says what is allowed."""
+
+
+def _http_url(value: str) -> str:
+    if value and not value.startswith(("http://", "https://")):
+        raise ValueError("must begin with http:// or https://")
+    return value
+
+
+class Section(BaseModel):
+    """A table of the file. A name that is not known is an error, not a wish."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Server(Section):
+    """The listener, and what one connection may do."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    uds: str = ""
+    backlog: Count = 4096
+    send_buffer_bytes: Bytes = 32 * 1024
+    user_timeout_s: Seconds = 15
+    keepalive_s: Seconds = 75
+    body_s: Seconds = 15
+    max_body_bytes: Bytes = 1024 * 1024
+    max_connections: Count = 10_000
+
+
+class Stream(Section):
+    """One answer: its times, its bounds, and how long it is kept."""
+
+    enabled: bool = True
+    first_token_s: Seconds = 60
+    silence_s: Seconds = 30
+    total_s: Seconds = 900
+    follower_s: Seconds = 30
+    grace_s: float = Field(30, ge=0, le=3600)
+    grace_max_s: float = Field(600, ge=0, le=86_400)
+    retention_s: Seconds = 600
+    max_bytes: Bytes = 2 * 1024**2
+    max_events: Count = 65_536
+    max_audio_s: Seconds = 20
+    max_output_bytes: Bytes = 1024**2
+    max_streams: Count = 10_000
+    store_max_bytes: Bytes = 256 * 1024**2
+
+
+class Delivery(Section):
+    """One client's reading."""
+
+    heartbeat_s: Seconds = 15
+    write_deadline_s: Seconds = 15
+    lag_merge_bytes: Bytes = 256 * 1024
+    lag_merge_s: Seconds = 2
+    lag_abort_bytes: Bytes = 1024**2
+    connection_age_s: Seconds = 600
+    hold_s: Seconds = 50
+    retry_ms: int = Field(2000, ge=100, le=600_000)
+    away_retry_min_ms: int = Field(500, ge=0, le=600_000)
+    away_retry_max_ms: int = Field(5000, ge=1, le=600_000)
+
+
+class Drain(Section):
+    """Going away."""
+
+    limit_s: float = Field(30, ge=0, le=86_400)
+    notice_s: float = Field(0, ge=0, le=600)
+
+
+class OpenAI(Section):
+    """The OpenAI-compatible upstream; in use as soon as a key or a base URL is set."""
+
+    api_key: SecretStr = SecretStr("")
+    base_url: Annotated[str, AfterValidator(_http_url)] = ""
+    model: str = "gpt-4o-mini"
+    models: list[str] = []
+    connect_s: Seconds = 5
+    max_connections: Count = 10_000
+    keepalive_s: Seconds = 60
+    max_event_bytes: Bytes = 256 * 1024
+
+    @property
+    def configured(self) -> bool:
+        """Whether this source was asked for."""
+        return bool(self.base_url or self.api_key.get_secret_value())
+
+
+class Local(Section):
+    """The built-in source, which answers from the gateway's own documents."""
+
+    first_token_ms: float = Field(300, ge=0, le=600_000)
+    tokens_per_s: float = Field(40, ge=0, le=1_000_000)
+    documents: list[str] = ["README.md", "docs"]
+
+
+class Logs(Section):
+    """What is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(Section):
+    """All of them."""
+
+    server: Server = Server()
+    stream: Stream = Stream()
+    delivery: Delivery = Delivery()
+    drain: Drain = Drain()
+    openai: OpenAI = OpenAI()
+    local: Local = Local()
+    logs: Logs = Logs()
+
+    ALIASES: ClassVar[dict[str, tuple[str, str, float]]] = {
+        "OPENAI_API_KEY": ("openai", "api_key", 0),
+        "OPENAI_BASE_URL": ("openai", "base_url", 0),
+        "STREAMING_ENABLED": ("stream", "enabled", 0),
+        "STREAMING_TIMEOUT": ("stream", "total_s", 1000),
+    }
+    """Other people's names: section, setting, and what a number is divided by (milliseconds to seconds)."""
+
+
+NOT_YET = (
+    "REDIS_URL",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "GCP_PROJECT_ID",
+    "STREAMING_CHUNK_SIZE",
+    "STREAMING_RATE_LIMIT",
+    "STREAMING_WINDOW_MS",
+    "CIRCUIT_BREAKER_THRESHOLD",
+    "CIRCUIT_BREAKER_TIMEOUT",
+    "CIRCUIT_BREAKER_RESET_TIMEOUT",
+)
+"""Names that this version hears and cannot act on; `serve` and `check` say so."""
+
+
+def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Settings:
+    """The settings from `path` (none: all defaults) and the environment. Raises `SettingsError`, naming the setting."""
+    values = _from_file(path) if path is not None else {}
+    sources: dict[str, str] = {}
+    _apply_aliases(values, environment, sources)
+    _apply_environment(values, environment, sources)
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, path, sources)) from None
+    if settings.delivery.away_retry_min_ms > settings.delivery.away_retry_max_ms:
+        raise SettingsError("delivery.away_retry_min_ms is larger than delivery.away_retry_max_ms")
+    return settings
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not valid TOML: {error}") from None
+
+
+def _apply_aliases(values: dict[str, Any], environment: Mapping[str, str], sources: dict[str, str]) -> None:
+    for alias, (section, name, divisor) in Settings.ALIASES.items():
+        text = environment.get(alias)
+        if not text or f"{PREFIX}{section}__{name}".upper() in environment:
+            continue
+        value: Any = text
+        if divisor:
+            try:
+                value = float(text) / divisor
+            except ValueError:
+                raise SettingsError(f"{alias}: must be a number of milliseconds") from None
+        _table(values, section)[name] = value
+        sources[f"{section}.{name}"] = alias
+
+
+def _apply_environment(values: dict[str, Any], environment: Mapping[str, str], sources: dict[str, str]) -> None:
+    for variable, text in environment.items():
+        if not variable.startswith(PREFIX):
+            continue
+        section, _, name = variable.removeprefix(PREFIX).lower().partition("__")
+        field = Settings.model_fields.get(section)
+        known: dict[str, Any] = getattr(field.annotation, "model_fields", {}) if field is not None else {}
+        if name not in known:
+            raise SettingsError(f"{variable}: there is no such setting{_nearest(section, known)}")
+        is_list = known[name].annotation == list[str]
+        _table(values, section)[name] = _items(text) if is_list else text
+        sources[f"{section}.{name}"] = variable
+
+
+def _table(values: dict[str, Any], section: str) -> dict[str, Any]:
+    table = values.setdefault(section, {})
+    if not isinstance(table, dict):
+        raise SettingsError(f"{section}: must be a table")
+    return table
+
+
+def _items(text: str) -> list[str]:
+    """A list in one variable: JSON, or words between commas."""
+    if text.lstrip().startswith("["):
+        try:
+            return TypeAdapter(list[str]).validate_json(text)
+        except ValidationError:
+            return [text]
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _nearest(section: str, known: Mapping[str, Any]) -> str:
+    if known:
+        return f"; [{section}] has: {', '.join(sorted(known))}"
+    return f"; sections are: {', '.join(sorted(Settings.model_fields))}"
+
+
+def _explain(error: ValidationError, path: Path | None, sources: Mapping[str, str]) -> str:
+    """One line for each wrong setting: where it came from, its name, what is allowed. Never its value."""
+    lines = []
+    for item in error.errors(include_url=False, include_input=False, include_context=False):
+        name = ".".join(map(str, item["loc"]))
+        where = sources.get(".".join(map(str, item["loc"][:2])), str(path) if path else "defaults")
+        message = "there is no such setting" if item["type"] == "extra_forbidden" else item["msg"]
+        lines.append(f"{where}: {name}: {message.removeprefix('Value error, ')}")
+    return "\n".join(lines)

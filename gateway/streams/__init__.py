@@ -1,0 +1,1 @@
+"""The log in the middle: streams, their readers' places, their keeper."""

@@ -1,0 +1,119 @@
+"""Cursor: a reader's place in a stream, and what a returning reader is owed."""
+
+from collections.abc import Sequence
+
+from gateway.events import Event, Record, Text, Warned
+from gateway.streams.fold import fold
+from gateway.streams.ids import Place
+from gateway.streams.stream import Stream
+
+
+class Cursor:
+    """A place between two records. It never waits and never skips silently.
+
+    A reader without a place, or with one that cannot be honoured, gets a snapshot: what is kept, folded. The
+    latter is told first by `notices` (a `GAP` or `RESET` warning that has no seq of its own); `lost` holds its code.
+    """
+
+    def __init__(self, stream: Stream, place: Place | None = None) -> None:
+        self.stream = stream
+        self.seq = 0
+        self.bytes_seen = 0
+        self._notices: list[Event] = []
+        self._snapshot: list[Record] | None = None
+        self.resumed = place is not None
+        self.lost = ""
+        if place is None:
+            self._start_over()
+        elif place.epoch != stream.epoch:
+            self._lose("RESET", "the stream has begun anew since", stream.head)
+        elif place.seq > stream.head:
+            self._lose("RESET", "that place is beyond the end of the stream", 0)
+        else:
+            self._stand_at(place.seq)
+
+    def __repr__(self) -> str:
+        return f"<Cursor {self.stream.sid} seq={self.seq} of {self.stream.head}>"
+
+    @property
+    def at_head(self) -> bool:
+        """Whether everything has been read."""
+        return self._snapshot is None and not self._notices and self.seq == self.stream.head
+
+    @property
+    def done(self) -> bool:
+        """Whether everything has been read and nothing more will come."""
+        return self.at_head and self.stream.ended
+
+    @property
+    def lag_bytes(self) -> int:
+        """Payload appended since the place of this cursor."""
+        return self.stream.bytes_ever - self.bytes_seen
+
+    def notices(self) -> list[Event]:
+        """What must be said before the next records; asked once."""
+        said, self._notices = self._notices, []
+        return said
+
+    def read(self, max_bytes: int, *, merge: bool = False) -> Sequence[Record]:
+        """The next records in order, about `max_bytes` of payload at most; empty at the head.
+
+        With `merge`, adjacent text becomes one record under the id of its last piece.
+        """
+        if self._snapshot is None and self.seq + 1 < self.stream.exact_from:
+            self._stand_at(self.seq)
+        if self._snapshot is not None:
+            records = self._take_snapshot(max_bytes)
+        else:
+            records = self.stream.after(self.seq, max_bytes)
+            if merge:
+                records = fold(records)
+        if records:
+            self.passed(records)
+        return records
+
+    def passed(self, records: Sequence[Record]) -> None:
+        """Stand behind `records`, which were handed on by somebody else or just now."""
+        self.seq = records[-1].seq
+        if self.seq == self.stream.head:
+            self.bytes_seen = self.stream.bytes_ever
+        else:
+            self.bytes_seen += _payload(records)
+
+    def _stand_at(self, seq: int) -> None:
+        if seq + 1 < self.stream.exact_from:
+            self._lose("GAP", "that place is older than what is kept", self.stream.exact_from - 1 - seq)
+            return
+        self.seq = seq
+        self.bytes_seen = self.stream.bytes_ever - _payload(self.stream.after(seq, self.stream.bytes_ever))
+
+    def _lose(self, code: str, message: str, dropped: int) -> None:
+        """The place cannot be honoured: say so, then start over."""
+        self.lost = code
+        self._notices.append(Warned(code, message, {"to": self.stream.head, "dropped": dropped}))
+        self._start_over()
+        if not any(isinstance(record.event, Text) for record in self._snapshot or ()):
+            self._notices.append(Text("", replace=True))
+
+    def _start_over(self) -> None:
+        stream = self.stream
+        if stream.lost and not self._notices:
+            lost = Warned("GAP", "the beginning is no longer kept", {"to": stream.lost, "dropped": stream.lost})
+            self._notices.append(lost)
+        self._snapshot = stream.snapshot()
+        self.seq = 0
+        self.bytes_seen = stream.bytes_ever - _payload(self._snapshot)
+
+    def _take_snapshot(self, max_bytes: int) -> list[Record]:
+        """A slice of the snapshot; behind its last record the log itself goes on."""
+        snapshot = self._snapshot or []
+        total = count = 0
+        while count < len(snapshot) and total <= max_bytes:
+            total += snapshot[count].event.size
+            count += 1
+        self._snapshot = snapshot[count:] or None
+        return snapshot[:count]
+
+
+def _payload(records: Sequence[Record]) -> int:
+    return sum(record.event.size for record in records)

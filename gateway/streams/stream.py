@@ -1,0 +1,278 @@
+"""Stream: the append-only, bounded log of one answer; writers and readers share it and nothing else."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from enum import StrEnum
+from typing import Protocol
+
+from gateway.events import (
+    RECORD_OVERHEAD_BYTES,
+    Audio,
+    AudioEvicted,
+    Completed,
+    Event,
+    Failed,
+    Opened,
+    Record,
+    Text,
+    TextComplete,
+    Usage,
+)
+from gateway.request import Caller, StreamRequest
+from gateway.streams.fold import fold
+
+log = logging.getLogger(__name__)
+
+
+class State(StrEnum):
+    """Where a stream is in its life."""
+
+    OPEN = "open"
+    LIVE = "live"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+class Reader(Protocol):
+    """Somebody told of every append, in the loop turn in which it happens. Must not wait and must not raise."""
+
+    def appended(self, records: Sequence[Record]) -> None:
+        """`records` are new at the head of the log."""
+
+
+class Bounds:
+    """How much one stream may keep."""
+
+    __slots__ = ("max_audio_ms", "max_bytes", "max_events")
+
+    def __init__(self, *, max_bytes: int, max_events: int, max_audio_ms: int) -> None:
+        self.max_bytes = max_bytes
+        self.max_events = max_events
+        self.max_audio_ms = max_audio_ms
+
+
+DEFAULT_BOUNDS = Bounds(max_bytes=2 * 1024 * 1024, max_events=65_536, max_audio_ms=20_000)
+
+
+class Stream:
+    """A log of events, open until its last one.
+
+    `head` is the seq of the newest event, 0 when there is none. Everything from `exact_from` on is kept
+    event by event; what is older is kept folded (adjacent text joined), and what does not even so fit
+    into the bounds is gone (`lost` counts those events). `bytes` is the memory that it takes, `bytes_ever`
+    the payload ever appended. Its keeper hears of every change of `bytes` through `on_growth`.
+    """
+
+    def __init__(self, sid: str, request: StreamRequest, owner: Caller, bounds: Bounds = DEFAULT_BOUNDS) -> None:
+        self.sid = sid
+        self.epoch = 1
+        self.request = request
+        self.owner = owner
+        self.created_s = int(time.time())
+        self.state = State.OPEN
+        self.sealed = False
+        self.seal_reason = ""
+        self.finish_reason = ""
+        self.head = 0
+        self.exact_from = 1
+        self.lost = 0
+        self.bytes = 0
+        self.bytes_ever = 0
+        self.late_events = 0
+        self.content_events = 0
+        self.usage: Usage | None = None
+        self.terminal: Completed | Failed | None = None
+        self.on_growth: Callable[[int], None] | None = None
+        self._bounds = bounds
+        self._records: list[Record] = []
+        self._audio_ms = 0
+        self._readers: list[Reader] = []
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.sid} {self.state} head={self.head} readers={len(self._readers)} bytes={self.bytes}>"
+
+    @property
+    def ended(self) -> bool:
+        """Whether the terminal event is in the log."""
+        return self.terminal is not None
+
+    @property
+    def text_ended(self) -> bool:
+        """Whether the source has ended by its own marker; followers may still be at work."""
+        return bool(self.finish_reason)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the answer has begun, or ended without beginning."""
+        return self.state is not State.OPEN
+
+    @property
+    def kept(self) -> int:
+        """How many records are kept."""
+        return len(self._records)
+
+    @property
+    def readers(self) -> int:
+        """How many read along."""
+        return len(self._readers)
+
+    # Writing.
+
+    def append(self, events: Iterable[Event]) -> None:
+        """Add events at the head and tell the readers once. Once the stream is sealed they are counted and dropped."""
+        if self.sealed:
+            self.late_events += len(list(events))
+            return
+        self._append(events)
+
+    def seal(self, reason: str = "") -> None:
+        """Nothing but the terminal event may be appended from now on; the first reason given is kept."""
+        if not self.sealed:
+            self.sealed = True
+            self.seal_reason = reason
+
+    def finish(self, terminal: Completed | Failed) -> None:
+        """Append the one terminal event; a second one is dropped."""
+        if self.terminal is not None:
+            self.late_events += 1
+            return
+        self.sealed = True
+        self.terminal = terminal
+        self._append([terminal])
+
+    def _append(self, events: Iterable[Event]) -> None:
+        records = self._records
+        bytes_before = self.bytes
+        new: list[Record] = []
+        for event in events:
+            self.head += 1
+            record = Record(self.head, event)
+            records.append(record)
+            new.append(record)
+            size = event.size
+            self.bytes += size + RECORD_OVERHEAD_BYTES
+            self.bytes_ever += size
+            if event.is_content:
+                self.content_events += 1
+            if type(event) is not Text:
+                self._note(event)
+        if not new:
+            return
+        if self.content_events and self.state is State.OPEN:
+            self.state = State.LIVE
+        if self.terminal is not None:
+            self.state = _state_after(self.terminal)
+        if self.bytes > self._bounds.max_bytes or len(records) > self._bounds.max_events:
+            self._shrink()
+        if self.on_growth is not None:
+            self.on_growth(self.bytes - bytes_before)
+        self._tell(new)
+
+    def _note(self, event: Event) -> None:
+        """What the log remembers of an event beside the event."""
+        if isinstance(event, TextComplete):
+            self.finish_reason = event.finish_reason
+            self.usage = event.usage
+        elif isinstance(event, Audio):
+            self._audio_ms += event.duration_ms
+            if self._audio_ms > self._bounds.max_audio_ms:
+                self._evict_audio()
+
+    def _tell(self, records: Sequence[Record]) -> None:
+        # A copy is taken only where there is more than one: a reader may detach while it is told.
+        readers = self._readers
+        for reader in readers if len(readers) == 1 else tuple(readers):
+            try:
+                reader.appended(records)
+            except Exception:
+                # One reader's trouble is not the log's, nor the other readers'.
+                log.exception("a reader failed and was dropped", extra={"stream_id": self.sid})
+                self.detach(reader)
+
+    # Bounds.
+
+    def _shrink(self) -> None:
+        """Fold the older half; if the log is still too large, forget from its beginning."""
+        half = len(self._records) // 2
+        older, newer = self._records[:half], self._records[half:]
+        self.exact_from = max(self.exact_from, newer[0].seq if newer else self.head)
+        self._records = fold(older) + newer
+        self.bytes = sum(record.event.size + RECORD_OVERHEAD_BYTES for record in self._records)
+        drop = 0
+        while drop < len(self._records) - 1 and (
+            self.bytes > self._bounds.max_bytes or len(self._records) - drop > self._bounds.max_events
+        ):
+            self.bytes -= self._records[drop].event.size + RECORD_OVERHEAD_BYTES
+            drop += 1
+        if drop:
+            self.lost = self._records[drop - 1].seq
+            self.exact_from = max(self.exact_from, self.lost + 1)
+            del self._records[:drop]
+
+    def _evict_audio(self) -> None:
+        """Put tombstones in place of the oldest speech until what is left plays no longer than the ring."""
+        for index, record in enumerate(self._records):
+            if self._audio_ms <= self._bounds.max_audio_ms:
+                return
+            event = record.event
+            if isinstance(event, Audio):
+                tombstone = AudioEvicted(event.index)
+                self._records[index] = Record(record.seq, tombstone)
+                self._audio_ms -= event.duration_ms
+                self.bytes -= event.size - tombstone.size
+
+    # Reading.
+
+    def attach(self, reader: Reader) -> None:
+        """Tell `reader` of every append from now on."""
+        self._readers.append(reader)
+
+    def detach(self, reader: Reader) -> None:
+        """Tell it no more; harmless when it was not attached."""
+        if reader in self._readers:
+            self._readers.remove(reader)
+
+    def after(self, seq: int, max_bytes: int) -> list[Record]:
+        """Records behind `seq` in order, at least one if there is any, until `max_bytes` of payload are exceeded.
+
+        `seq` must not be older than `exact_from - 1`: what lies before has lost its own records.
+        """
+        records = self._records
+        start = len(records) - (self.head - seq)
+        total = 0
+        for end in range(start, len(records)):
+            total += records[end].event.size
+            if total > max_bytes:
+                return records[start : end + 1]
+        return records[start:]
+
+    def snapshot(self) -> list[Record]:
+        """All that is kept, adjacent text folded, the first text of it marked as replacing what a client had."""
+        folded = fold(self._records)
+        for index, (seq, event) in enumerate(folded):
+            if isinstance(event, Text):
+                folded[index] = Record(seq, Text(event.token, replace=True))
+                break
+        return folded
+
+    def text(self, until: int | None = None) -> str:
+        """The text of the answer up to and including seq `until`, as far as it is kept."""
+        limit = self.head if until is None else until
+        return "".join(event.token for seq, event in self._records if seq <= limit and isinstance(event, Text))
+
+    def events(self) -> list[Event]:
+        """Everything kept, in order."""
+        return [record.event for record in self._records]
+
+
+def _state_after(terminal: Completed | Failed) -> State:
+    if isinstance(terminal, Failed):
+        return State.FAILED
+    return State.COMPLETED if terminal.status == "completed" else State.CANCELLED
+
+
+def opened(request: StreamRequest) -> Opened:
+    """The first event of the stream that answers `request`."""
+    return Opened(request.model, request.metadata)

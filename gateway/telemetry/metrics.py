@@ -1,0 +1,84 @@
+"""Metrics in the words of the domain. This class is the null object: every verb, and no effect."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What is to be said of a stream that has ended. `reported` is false where tokens were estimated."""
+
+    dialect: str
+    provider: str
+    outcome: str
+    error: str
+    seconds: float
+    prompt_tokens: int
+    completion_tokens: int
+    reported: bool
+
+
+class Metrics:
+    """What the house tells of itself. Times are in seconds; every label comes from a closed set."""
+
+    def stream_opened(self, dialect: str, admit_s: float) -> None:
+        """A stream was created, `admit_s` after its request arrived."""
+
+    def stream_ended(self, account: Account) -> None:
+        """A stream has its terminal event; exactly once for each stream, however it ended."""
+
+    def output(self, provider: str, tokens: int, seconds: float) -> None:
+        """`tokens` were made in `seconds` after the first one."""
+
+    def first_chunk(self, provider: str, seconds: float) -> None:
+        """The upstream's first content arrived."""
+
+    def chunk(self, provider: str, gap_s: float) -> None:
+        """More content arrived from the upstream."""
+
+    def first_token(self, dialect: str, provider: str, seconds: float) -> None:
+        """The first content was written to the client that asked."""
+
+    def no_first_token(self, reason: str) -> None:
+        """A stream ended before any content, so that `first_token` tells nothing of it."""
+
+    def cancel_lag(self, seconds: float) -> None:
+        """From the decision to cancel to the upstream's connection being closed."""
+
+    def late_events(self, count: int) -> None:
+        """Events that came after the end and were dropped."""
+
+    def reader_attached(self, dialect: str) -> None:
+        """A client began to read a stream."""
+
+    def reader_left(self, dialect: str, ending: str) -> None:
+        """It reads no more."""
+
+    def resumed(self, result: str, replayed: int) -> None:
+        """Somebody came back to a stream: `kept`, `gap`, `reset`, `snapshot`, `finished`, `expired` or `denied`."""
+
+    def slow_consumer(self, action: str) -> None:
+        """A slow reader's text was merged, or its connection aborted."""
+
+    def heartbeats(self, count: int) -> None:
+        """So many heartbeats were written."""
+
+    def connection_opened(self) -> None:
+        """A TCP or unix connection was accepted."""
+
+    def connection_closed(self) -> None:
+        """It is gone."""
+
+    def refused(self, code: str) -> None:
+        """A request was answered with an error before the first byte of a stream."""
+
+    def loop_lag(self, seconds: float) -> None:
+        """How late a timer came: what every stream waited."""
+
+    def store_bytes(self, count: int) -> None:
+        """Memory taken by logs."""
+
+    def drain_remaining(self, count: int) -> None:
+        """Streams still running while the process goes away."""
+
+    def log_lines_dropped(self, count: int) -> None:
+        """Log lines given up because the log's reader does not read."""
