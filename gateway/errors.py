@@ -94,6 +94,8 @@ class GatewayError(Exception):
         self.retry_after_s = retry_after_s
         self.param = param
         self.allowed = allowed
+        self.ended_a_stream = False
+        """Whether a stream existed and ended with it: asking again would be a second generation."""
         super().__init__(f"{code.name}: {self.message}")
 
     @property

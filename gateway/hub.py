@@ -103,11 +103,18 @@ class Hub:
         self._supersede(caller, request.session_id)
         stream.append([opened(request)])
         work = self._running[sid] = Work(stream, pipeline, dialect, key)
-        work.task = asyncio.create_task(pipeline.run(stream), name=f"stream {sid}")
+        work.task = asyncio.create_task(self._work(work), name=f"stream {sid}")
         work.task.add_done_callback(lambda _task: self._ended(work))
         self._metrics.stream_opened(dialect, admit_s)
         log.info("stream opened", extra={"stream_id": sid, "tenant": caller.tenant, "dialect": dialect})
         return Opening(stream, fresh=True)
+
+    async def _work(self, work: Work) -> None:
+        """Run the pipeline; a key whose stream brought nothing may be used again."""
+        stream = work.stream
+        await work.pipeline.run(stream)
+        if work.key is not None and not stream.content_events and stream.state is not State.COMPLETED:
+            await self._store.release(stream.owner, work.key)
 
     async def find(self, sid: str, caller: Caller) -> Stream:
         """The stream of that name, for one who may read it; see `LogStore.find` for what it raises."""
@@ -218,9 +225,6 @@ class Hub:
         self._forget_orphan(stream)
         self._store.settle(stream)
         self._metrics.store_bytes(self._store.bytes_kept)
-        if work.key is not None and stream.state is State.FAILED and not stream.content_events:
-            release = asyncio.ensure_future(self._store.release(stream.owner, work.key))
-            release.add_done_callback(lambda _: None)
         self._account(work)
 
     def _account(self, work: Work) -> None:

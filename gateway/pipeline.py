@@ -68,6 +68,8 @@ class Pipeline:
         return Failed(error.code.name, error.message, error.retryable, error.status, now_ms, error.retry_after_s)
 
     async def _produce(self, stream: Stream) -> None:
+        if stream.request.voice is not None and not self._followers:
+            stream.append([Warned("VOICE_UNAVAILABLE", "this gateway has no voice; the answer comes as text only")])
         followers = [asyncio.create_task(self._follow(follower, stream)) for follower in self._followers]
         try:
             async with aclosing(self.source.stream(stream.request)) as batches:

@@ -21,7 +21,7 @@ from gateway.telemetry.metrics import Metrics
 
 
 class Ending(StrEnum):
-    """How a connection ended. Only the first two end the body cleanly."""
+    """How a connection ended. A slow client is cut off, so that it sees that there is more; the others end cleanly."""
 
     FINISHED = "finished"
     SENT_AWAY = "sent_away"

@@ -1,7 +1,7 @@
 """Framer: the frames of one stream's events, made once and shared by all that read it the same way."""
 
-from collections.abc import Callable, Sequence
-from weakref import WeakKeyDictionary
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from gateway.dialects.base import Encoder
 from gateway.events import Record
@@ -17,6 +17,7 @@ class Framer:
     def __init__(self, encoder: Encoder, pack: Pack) -> None:
         self.encoder = encoder
         self.pack = pack
+        self.users = 0
         self._first = self._last = -1
         self._bytes = b""
 
@@ -37,16 +38,25 @@ class Framer:
 
 
 class Framers:
-    """The framers of all streams, shared while somebody reads."""
+    """The framers in use, each shared by all who read the same stream in the same way."""
 
     def __init__(self) -> None:
-        self._of: WeakKeyDictionary[Stream, dict[tuple[object, ...], Framer]] = WeakKeyDictionary()
+        self._in_use: dict[tuple[object, ...], Framer] = {}
 
-    def get(self, stream: Stream, encoder: Encoder, pack: Pack) -> Framer:
+    def __len__(self) -> int:
+        return len(self._in_use)
+
+    @contextmanager
+    def lend(self, stream: Stream, encoder: Encoder, pack: Pack) -> Iterator[Framer]:
         """The framer for `stream` in the way of `encoder`; `pack` must be the same function for equal sinks."""
-        framers = self._of.setdefault(stream, {})
-        key = (*encoder.key, pack)
-        framer = framers.get(key)
+        key = (stream.sid, stream.epoch, encoder.key, pack)
+        framer = self._in_use.get(key)
         if framer is None:
-            framer = framers[key] = Framer(encoder, pack)
-        return framer
+            framer = self._in_use[key] = Framer(encoder, pack)
+        framer.users += 1
+        try:
+            yield framer
+        finally:
+            framer.users -= 1
+            if not framer.users:
+                del self._in_use[key]

@@ -17,6 +17,7 @@ from gateway.delivery.waiter import Waiter
 from gateway.dialects.base import Dialect
 from gateway.errors import ClientGone, Code, GatewayError
 from gateway.events import Failed
+from gateway.request import OnDisconnect
 from gateway.sse import HEARTBEAT, Frame, encode
 from gateway.streams.cursor import Cursor
 from gateway.streams.ids import Place
@@ -123,10 +124,10 @@ class Delivery:
         assert isinstance(protocol, GatewayProtocol)
         sink = SseSink(protocol, chunked=request.version >= HttpVersion11)
         ending = await self._read(request, reading, cursor, sink)
-        if ending in (Ending.FINISHED, Ending.SENT_AWAY):
-            await response.write_eof()
-        else:
+        if ending in (Ending.SLOW, Ending.GONE):
             sink.abort()
+        else:
+            await response.write_eof()
         return response
 
     async def _until_begun(self, stream: Stream) -> None:
@@ -138,24 +139,29 @@ class Delivery:
 
     async def _read(self, request: web.Request, reading: Reading, cursor: Cursor, sink: SseSink) -> Ending:
         stream, dialect = reading.stream, reading.dialect
-        framer = self._framers.get(stream, dialect.encoder(stream, unnamed=reading.unnamed), sink.pack)
-        connection = Connection(cursor, framer, sink, self._heart, self._manners.patience, self._metrics)
-        connection.asked_at = reading.asked_at
-        if is_native_get(request) and dialect.resumable:
-            connection.comes_back = True
-            age = self._manners.connection_age_s * random.uniform(0.8, 1.0)
-            connection.rotate_at = asyncio.get_running_loop().time() + age
+        encoder = dialect.encoder(stream, unnamed=reading.unnamed)
         ending = Ending.GONE
         self._metrics.reader_attached(dialect.name)
-        try:
-            ending = await connection.run(retry_ms=self._manners.retry_ms if dialect.resumable else 0)
-        finally:
-            self._metrics.reader_left(dialect.name, ending)
-            if reading.asked_at is None:
-                self._metrics.resumed(_resume_result(reading, cursor), connection.replayed)
-            elif connection.first_token_s is not None:
-                self._metrics.first_token(dialect.name, reading.provider, connection.first_token_s)
+        with self._framers.lend(stream, encoder, sink.pack) as framer:
+            connection = Connection(cursor, framer, sink, self._heart, self._manners.patience, self._metrics)
+            connection.asked_at = reading.asked_at
+            if dialect.resumable and _comes_back(request, stream):
+                connection.comes_back = True
+                age = self._manners.connection_age_s * random.uniform(0.8, 1.0)
+                connection.rotate_at = asyncio.get_running_loop().time() + age
+            try:
+                ending = await connection.run(retry_ms=self._manners.retry_ms if dialect.resumable else 0)
+            finally:
+                self._account(reading, cursor, connection, ending)
         return ending
+
+    def _account(self, reading: Reading, cursor: Cursor, connection: Connection, ending: Ending) -> None:
+        name = reading.dialect.name
+        self._metrics.reader_left(name, ending)
+        if reading.asked_at is None:
+            self._metrics.resumed(_resume_result(reading, cursor), connection.replayed)
+        elif connection.first_token_s is not None:
+            self._metrics.first_token(name, reading.provider, connection.first_token_s)
 
 
 def stream_headers(stream: Stream) -> dict[str, str]:
@@ -168,14 +174,23 @@ def is_native_get(request: web.Request) -> bool:
     return request.method == "GET" and "text/event-stream" in request.headers.get("Accept", "")
 
 
+def _comes_back(request: web.Request, stream: Stream) -> bool:
+    """Whether this client reconnects by itself after a clean end, and still finds its stream then."""
+    return is_native_get(request) and stream.request.on_disconnect is not OnDisconnect.CANCEL
+
+
 def refuse_ended(stream: Stream) -> None:
     """Raise the HTTP answer for a stream that failed or was cancelled before its client was told anything."""
     terminal = stream.terminal
     if isinstance(terminal, Failed):
         code = Code[terminal.code]
-        raise GatewayError(code, terminal.message, status=terminal.status, retry_after_s=terminal.retry_after_s)
-    if terminal is not None and terminal.status == "cancelled":
-        raise GatewayError(Code.CANCELLED, f"the stream was cancelled ({terminal.finish_reason})")
+        error = GatewayError(code, terminal.message, status=terminal.status, retry_after_s=terminal.retry_after_s)
+    elif terminal is not None and terminal.status == "cancelled":
+        error = GatewayError(Code.CANCELLED, f"the stream was cancelled ({terminal.finish_reason})")
+    else:
+        return
+    error.ended_a_stream = True
+    raise error
 
 
 def _resume_result(reading: Reading, cursor: Cursor) -> str:

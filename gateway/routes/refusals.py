@@ -74,10 +74,8 @@ class Refusals:
         if error.code in WAIT_CODES and is_native_get(request):
             return self._come_back(error, headers)
         dialect = self._dialect(request)
-        if dialect.holds_headers and (error.code.name.startswith("UPSTREAM_") or error.code is Code.CANCELLED):
-            # The stream existed: asking again is the user's decision, not a client library's.
-            headers["x-should-retry"] = "false"
-        if error.code is Code.IDEMPOTENCY_MISMATCH:
+        if error.ended_a_stream or error.code is Code.IDEMPOTENCY_MISMATCH:
+            # Asking again is the user's decision, not a client library's.
             headers["x-should-retry"] = "false"
         body = orjson.dumps(dialect.refusal(error))
         return web.Response(status=error.status, body=body, headers=headers, content_type="application/json")

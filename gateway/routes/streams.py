@@ -60,13 +60,14 @@ class StreamRoutes:
 
     async def open_by_post(self, request: web.Request) -> web.StreamResponse:
         """`POST /stream`: a new stream, or one to come back to (`Last-Event-ID`, idempotency key)."""
+        arrived = time.monotonic()
         asked = self._native.parse(await read_json_body(request, self._body_s))
-        return await self._open(request, asked)
+        return await self._open(request, asked, arrived)
 
     async def open_by_get(self, request: web.Request) -> web.StreamResponse:
         """`GET /stream?query=…`: the same for EventSource, which cannot POST."""
         fields = {name: value for name, value in request.query.items() if name not in CONTROLS}
-        return await self._open(request, self._native.parse_query(fields))
+        return await self._open(request, self._native.parse_query(fields), time.monotonic())
 
     async def attach(self, request: web.Request) -> web.StreamResponse:
         """`GET /stream/{sid}`: read a stream that exists, from `Last-Event-ID` on or from its beginning."""
@@ -87,8 +88,7 @@ class StreamRoutes:
         """A path that cannot be a stream's."""
         raise GatewayError(Code.INVALID_EVENT_ID, "a stream id is 22 letters and digits")
 
-    async def _open(self, request: web.Request, asked: StreamRequest) -> web.StreamResponse:
-        arrived = time.monotonic()
+    async def _open(self, request: web.Request, asked: StreamRequest, arrived: float) -> web.StreamResponse:
         dialect = self._dialect_of(request)
         caller = caller_of(request, asked)
         place = place_of(request)
