@@ -45,7 +45,7 @@ class Server(Section):
     user_timeout_s: Seconds = 15
     keepalive_s: Seconds = 75
     body_s: Seconds = 15
-    max_body_bytes: Bytes = 1024 * 1024
+    max_body_bytes: Bytes = 2 * 1024**2
     max_connections: Count = 10_000
 
 
