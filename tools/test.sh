@@ -8,7 +8,6 @@ if [ "${1:-}" = "--full" ]; then
     SSEGW_FULL=1
     export SSEGW_FULL
 fi
-rm -f .coverage .coverage.*
+rm -f .coverage
 .venv/bin/coverage run -m pytest
-.venv/bin/coverage combine -q
 .venv/bin/coverage report

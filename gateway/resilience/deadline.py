@@ -53,7 +53,8 @@ class _Alarm:
     """One timer for a whole stream: moving the time ahead costs an assignment, not a timer.
 
     It rings by cancelling the task that watches, and only while that task waits for the source; nothing is
-    ever yielded inside it (a consumer's cancellation must not be mistaken for ours).
+    ever yielded inside it (a consumer's cancellation must not be mistaken for ours). One task, the one that
+    makes it, pulls the whole stream.
     """
 
     def __init__(self, total_s: float) -> None:
@@ -63,7 +64,8 @@ class _Alarm:
         self._due = self._end
         self._what = ""
         self._limit_s = total_s
-        self._task: asyncio.Task[object] | None = None
+        self._task = asyncio.current_task()
+        self._waiting = False
         self._rung = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -84,7 +86,7 @@ class _Alarm:
         """The next batch, None at the end; raises `UPSTREAM_TIMEOUT` when it does not come in time."""
         if self._loop.time() >= self._end:
             raise self._timeout()
-        self._task = asyncio.current_task()
+        self._waiting = True
         try:
             return await anext(batches)
         except StopAsyncIteration:
@@ -95,7 +97,7 @@ class _Alarm:
                 raise self._timeout() from None
             raise
         finally:
-            self._task = None
+            self._waiting = False
 
     def _arm(self) -> None:
         self.stop()
@@ -105,7 +107,7 @@ class _Alarm:
         self._timer = None
         if self._loop.time() < min(self._due, self._end):
             self._arm()
-        elif self._task is None:
+        elif not self._waiting or self._task is None:
             # Nobody waits at this moment: the consumer is at work, and what it needs may be there already.
             self._timer = self._loop.call_later(RING_AGAIN_S, self._ring)
         else:
