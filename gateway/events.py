@@ -258,6 +258,21 @@ class Record(NamedTuple):
     event: Event
 
 
+def nests_deeper(value: Any, limit: int) -> bool:
+    """Whether lists and objects nest deeper than `limit`; without recursion, which would be the attack."""
+    level = [value]
+    for _ in range(limit + 1):
+        level = [
+            child
+            for item in level
+            for child in (item.values() if isinstance(item, dict) else item)
+            if isinstance(child, (dict, list))
+        ]
+        if not level:
+            return False
+    return True
+
+
 def has_content(events: list[Event]) -> bool:
     """Whether an answer has begun with any of these."""
     return any(event.is_content for event in events)

@@ -3,6 +3,7 @@
 Source of the rules: WHATWG HTML, section 9.2 (parsing and interpreting an event stream).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -77,11 +78,15 @@ class Parser:
 
     def feed(self, chunk: bytes) -> list[ServerEvent]:
         """The events that `chunk` completes, in order; invalid UTF-8 raises `UPSTREAM_PROTOCOL`."""
+        return list(self.events(chunk))
+
+    def events(self, chunk: bytes) -> Iterator[ServerEvent]:
+        """The same one by one, so that those before a fault are not lost with it. To be read to its end."""
         data = self._rest + chunk if self._rest else chunk
         if self._at_start:
             if len(data) < len(BOM) and BOM.startswith(data):
                 self._rest = data
-                return []
+                return
             self._at_start = False
             data = data.removeprefix(BOM)
         if self._skip_lf and data:
@@ -90,17 +95,15 @@ class Parser:
         # A CR ends its line at once; only an LF right behind it, perhaps in the next chunk, belongs to it.
         self._skip_lf = self._skip_lf or data.endswith(b"\r")
         lines, self._rest = _split_lines(data)
-        events: list[ServerEvent] = []
         for line in lines:
             if line:
                 self._field(line)
             elif self._data:
-                events.append(self._dispatch())
+                yield self._dispatch()
             else:
                 self._event = b""
         if len(self._rest) > self._max_event_bytes:
             raise GatewayError(Code.UPSTREAM_PROTOCOL, f"a line is longer than {self._max_event_bytes} bytes")
-        return events
 
     def _field(self, line: bytes) -> None:
         name, _, value = line.partition(b":")

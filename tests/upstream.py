@@ -66,6 +66,12 @@ class Call:
     closed: float | None = None
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def found_closed(self) -> None:
+        """The connection is over; the first time that this is noticed counts."""
+        if self.closed is None:
+            self.closed = time.monotonic()
+            self.gone.set()
+
     async def wait_closed(self, limit_s: float = 5.0) -> float:
         """The time (monotonic) at which the gateway closed the connection."""
         async with asyncio.timeout(limit_s):
@@ -147,6 +153,9 @@ class Upstream:
                 if not await self._play(step, call, writer):
                     return False
             return not call.gone.is_set()
+        except ConnectionError:
+            call.found_closed()
+            raise
         finally:
             watch.cancel()
 
@@ -182,8 +191,7 @@ async def _watch(call: Call, reader: asyncio.StreamReader) -> None:
             await asyncio.sleep(0.002)
             if reader._buffer:  # type: ignore[attr-defined]  # peeking: StreamReader has no public way to
                 return
-    call.closed = time.monotonic()
-    call.gone.set()
+    call.found_closed()
 
 
 async def _read_request(reader: asyncio.StreamReader) -> Call | None:

@@ -6,6 +6,7 @@ its cursor is at the head and nothing is buffered, with no await between; a full
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,26 +20,36 @@ from gateway.events import Event, Record, Text, Warned, has_content
 from gateway.streams.cursor import Cursor
 from gateway.telemetry.metrics import Metrics
 
+log = logging.getLogger(__name__)
+
 
 class Ending(StrEnum):
-    """How a connection ended. A slow client is cut off, so that it sees that there is more; the others end cleanly."""
+    """How a connection ended. A slow client is cut off, so that it sees that there is more, and so is one for whom
+    an event could not be put into words; the others end cleanly.
+    """
 
     FINISHED = "finished"
     SENT_AWAY = "sent_away"
     LOST = "lost"
     SLOW = "slow"
     GONE = "gone"
+    BROKEN = "broken"
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """What a slow reader is granted: bytes and seconds of lag until text is merged, and until it is cut off."""
+    """What a slow reader is granted: bytes and seconds of lag until text is merged, and until it is cut off.
+
+    `turn_bytes` and `turn_events` bound what is written at once while catching up: a small event takes some hundred
+    bytes on the wire, so that a bound of payload alone would let a reader that takes nothing hold megabytes.
+    """
 
     merge_bytes: int
     merge_s: float
     abort_bytes: int
     write_deadline_s: float
-    turn_bytes: int = 64 * 1024
+    turn_bytes: int = 32 * 1024
+    turn_events: int = 256
 
 
 class Connection:
@@ -98,6 +109,10 @@ class Connection:
             return Ending.SLOW
         except LostPlace:
             return Ending.LOST
+        except Exception:
+            # An event that cannot be told ends this reading, neither the stream nor anybody else's.
+            log.exception("a connection failed", extra={"stream_id": self._stream.sid})
+            return Ending.BROKEN
         finally:
             self._heart.remove(self)
             self._stream.detach(self)
@@ -112,7 +127,7 @@ class Connection:
             return
         try:
             self._write(self._framer.frame(records))
-        except ClientGone as error:
+        except Exception as error:
             self._fail(error)
             return
         self._cursor.passed(records)
@@ -170,7 +185,7 @@ class Connection:
                 self._write(self._framer.frame_once(records))
                 if self.asked_at is not None and has_content([record.event for record in records]):
                     self._first_content()
-                # Others have their turn after each 64 KiB.
+                # Others have their turn after each one of ours.
                 await asyncio.sleep(0)
 
     async def _drained(self) -> None:
@@ -184,7 +199,8 @@ class Connection:
             raise self._trouble
 
     def _next(self) -> Sequence[Record]:
-        records = self._cursor.read(self._patience.turn_bytes, merge=self._should_merge())
+        patience = self._patience
+        records = self._cursor.read(patience.turn_bytes, merge=self._should_merge(), max_events=patience.turn_events)
         for notice in self._cursor.notices():
             self._notify(notice)
         if self._cursor.resumed:

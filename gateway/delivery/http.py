@@ -74,8 +74,7 @@ class SseSink:
 
     def abort(self) -> None:
         """Cut the connection: the client must see that this was no proper end."""
-        if self._protocol.transport is not None:
-            self._protocol.transport.abort()
+        self._protocol.abort()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +123,7 @@ class Delivery:
         assert isinstance(protocol, GatewayProtocol)
         sink = SseSink(protocol, chunked=request.version >= HttpVersion11)
         ending = await self._read(request, reading, cursor, sink)
-        if ending in (Ending.SLOW, Ending.GONE):
+        if ending in (Ending.SLOW, Ending.GONE, Ending.BROKEN):
             sink.abort()
         else:
             await response.write_eof()

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, StringConstraints, ValidationErr
 
 from gateway.dialects.base import JSON_NESTING_MAX
 from gateway.errors import Code, GatewayError
+from gateway.events import nests_deeper
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -32,7 +33,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
         raise GatewayError(Code.INVALID_JSON) from error
     if not isinstance(value, dict):
         raise GatewayError(Code.INVALID_JSON, "the body must be a JSON object")
-    if _depth_exceeds(value, JSON_NESTING_MAX):
+    if nests_deeper(value, JSON_NESTING_MAX):
         raise GatewayError(Code.INVALID_JSON, f"the body nests deeper than {JSON_NESTING_MAX} levels")
     return value
 
@@ -60,18 +61,3 @@ def _where(location: tuple[int | str, ...], known: list[str]) -> str | None:
     steps = [str(location[0])]
     steps += [f"[{step}]" for step in location[1:] if isinstance(step, int)]
     return "".join(steps)
-
-
-def _depth_exceeds(value: Any, limit: int) -> bool:
-    """Whether lists and objects nest deeper than `limit`; without recursion, which would be the attack."""
-    level = [value]
-    for _ in range(limit + 1):
-        level = [
-            child
-            for item in level
-            for child in (item.values() if isinstance(item, dict) else item)
-            if isinstance(child, (dict, list))
-        ]
-        if not level:
-            return False
-    return True

@@ -232,7 +232,7 @@ def usage_told(usage: events.Usage | None) -> Json | None:
     if usage is None:
         return None
     counts = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
-    return {**counts, "total_tokens": usage.total_tokens, "reported": usage.reported, **usage.details}
+    return {**usage.details, **counts, "total_tokens": usage.total_tokens, "reported": usage.reported}
 
 
 _TELLERS: dict[type[Event], Callable[[Any], tuple[str, Json]]] = {

@@ -92,6 +92,7 @@ class StreamRoutes:
         dialect = self._dialect_of(request)
         caller = caller_of(request, asked)
         place = place_of(request)
+        plain = unnamed(request)
         if place is not None:
             return await self._come_back(request, place.sid, place, dialect, caller)
         if not self._enabled:
@@ -115,19 +116,20 @@ class StreamRoutes:
         asked_at = arrived if opening.fresh else None
         with self._hub.reading(stream):
             return await self._delivery.deliver(
-                request, Reading(stream, dialect, None, unnamed(request), asked_at, pipeline.source.name)
+                request, Reading(stream, dialect, None, plain, asked_at, pipeline.source.name)
             )
 
     async def _come_back(
         self, request: web.Request, sid: str, place: Place | None, dialect: Dialect, caller: Caller
     ) -> web.StreamResponse:
+        plain = unnamed(request)
         try:
             stream = await self._hub.find(sid, caller)
         except GatewayError as error:
             self._metrics.resumed("expired" if error.code is Code.STREAM_EXPIRED else "denied", 0)
             raise
         with self._hub.reading(stream):
-            return await self._delivery.deliver(request, Reading(stream, dialect, place, unnamed(request)))
+            return await self._delivery.deliver(request, Reading(stream, dialect, place, plain))
 
     def _dialect_of(self, request: web.Request) -> Dialect:
         name = request.query.get("dialect", self._native.name)

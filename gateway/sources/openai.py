@@ -84,15 +84,17 @@ class OpenAISource:
                 _require_event_stream(response.headers.get("content-type", ""))
                 chunks = response.http_response.aiter_raw()
                 async for chunk in chunks:
-                    batch: list[Event] = []
-                    for arrived in parser.feed(chunk):
-                        batch += reader.read(arrived)
+                    batch, trouble = _read(chunk, parser, reader)
+                    try:
+                        if batch:
+                            yield batch
+                    finally:
+                        # Here and not behind: who reads us stops at the end of the text and closes us at the yield.
                         if reader.done:
-                            break
-                    if batch:
-                        yield batch
+                            await _read_to_end(chunks)
+                    if trouble is not None:
+                        raise trouble
                     if reader.done:
-                        await _read_to_end(chunks)
                         return
                 raise GatewayError(Code.UPSTREAM_TRUNCATED)
         except (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
@@ -130,6 +132,22 @@ def _body(request: StreamRequest) -> dict[str, Any]:
     return body
 
 
+def _read(chunk: bytes, parser: Parser, reader: ChunkReader) -> tuple[list[Event], GatewayError | None]:
+    """The events that `chunk` brings up to the end or to the first fault, and that fault.
+
+    What arrived before a fault is said before it, however the network cut the bytes.
+    """
+    batch: list[Event] = []
+    try:
+        for arrived in parser.events(chunk):
+            batch += reader.read(arrived)
+            if reader.done:
+                break
+    except GatewayError as error:
+        return batch, error
+    return batch, None
+
+
 async def _read_to_end(chunks: Any) -> None:
     """Read what is behind [DONE], which is nothing but the end of the body when all is well."""
     try:
@@ -151,14 +169,24 @@ async def _refuse_unusable(response: httpx2.Response) -> None:
         await response.aclose()
         raise GatewayError(Code.UPSTREAM_PROTOCOL, "the upstream sent an encoding that was not asked for")
     if response.status_code >= 300:
-        body = b""
-        async for chunk in response.aiter_raw():
-            body += chunk
-            if len(body) >= ERROR_BODY_MAX_BYTES:
-                break
+        body_bytes = await _read_error_page(response)
         await response.aclose()
-        log.warning("upstream refused", extra={"status": response.status_code, "body_bytes": len(body)})
+        log.warning("upstream refused", extra={"status": response.status_code, "body_bytes": body_bytes})
         raise refusal(response.status_code, response.headers.get("retry-after"))
+
+
+async def _read_error_page(response: httpx2.Response) -> int:
+    """Read it, so that its connection can be used again; one that is long, slow or cut is left. Gives its bytes."""
+    read = 0
+    try:
+        async with asyncio.timeout(TRAILER_S):
+            async for chunk in response.aiter_raw():
+                read += len(chunk)
+                if read >= ERROR_BODY_MAX_BYTES:
+                    break
+    except (TimeoutError, httpx2.HTTPError, aiohttp.ClientError, OSError):
+        pass  # The status has said what matters.
+    return read
 
 
 def refusal(status: int, retry_after: str | None) -> GatewayError:
@@ -179,13 +207,13 @@ def retry_after_s(value: str | None) -> float | None:
     """Seconds from a Retry-After of either form (RFC 9110, 10.2.3), 0 to an hour; None when it says nothing."""
     if not value:
         return None
-    if value.isascii() and value.isdigit() and len(value) < 10:
+    if value.isascii() and value.isdigit():
         return min(float(value), RETRY_AFTER_MAX_S)
     try:
-        when = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+        when_s = email.utils.parsedate_to_datetime(value).timestamp()
+    except (ValueError, OverflowError):
         return None
-    return min(max(0.0, when.timestamp() - time.time()), RETRY_AFTER_MAX_S)
+    return min(max(0.0, when_s - time.time()), RETRY_AFTER_MAX_S)
 
 
 def translate(error: BaseException) -> GatewayError:
@@ -199,12 +227,17 @@ def translate(error: BaseException) -> GatewayError:
     for cause in causes:
         if isinstance(cause, aiohttp.ConnectionTimeoutError):
             return GatewayError(Code.UPSTREAM_TIMEOUT, "the upstream did not accept a connection in time")
-        if isinstance(cause, (aiohttp.ServerTimeoutError, openai.APITimeoutError, TimeoutError)):
+        if isinstance(cause, aiohttp.ServerTimeoutError):
             return GatewayError(Code.UPSTREAM_TIMEOUT, "the upstream did not go on in time")
         if isinstance(cause, aiohttp.ClientPayloadError):
             return GatewayError(Code.UPSTREAM_TRUNCATED, "the upstream's connection was cut in mid-answer")
         if isinstance(cause, (aiohttp.ClientResponseError, aiohttp.http.HttpProcessingError)):
             return GatewayError(Code.UPSTREAM_PROTOCOL, "the upstream's answer is not well-formed HTTP")
+        if isinstance(cause, aiohttp.ClientConnectionError):
+            # Before what is wrapped around it: the SDK calls every lost or refused connection a timeout.
+            return GatewayError(Code.UPSTREAM_UNAVAILABLE)
+    if any(isinstance(cause, (openai.APITimeoutError, TimeoutError)) for cause in causes):
+        return GatewayError(Code.UPSTREAM_TIMEOUT, "the upstream did not go on in time")
     return GatewayError(Code.UPSTREAM_UNAVAILABLE)
 
 

@@ -9,10 +9,27 @@ from typing import Any
 import orjson
 
 from gateway.errors import Code, GatewayError
-from gateway.events import Citation, Event, Metadata, Reasoning, Refusal, Text, TextComplete, ToolCall, Usage
+from gateway.events import (
+    Citation,
+    Event,
+    Metadata,
+    Reasoning,
+    Refusal,
+    Text,
+    TextComplete,
+    ToolCall,
+    Usage,
+    nests_deeper,
+)
 from gateway.sse import ServerEvent
 
 DONE = "[DONE]"
+NESTING_MAX = 64
+"""Deeper JSON than this could be read but not written again, when what we do not know is passed on."""
+
+COUNT_MAX = 2**53
+"""Whole numbers beyond it are not the same in every JSON parser."""
+
 _REASONING_KEYS = ("reasoning_content", "reasoning")
 _KNOWN_KEYS = frozenset(("role", "content", "refusal", "tool_calls", "function_call", "annotations", *_REASONING_KEYS))
 _RATE_LIMITED = frozenset(("rate_limit_exceeded", "rate_limit_error", "insufficient_quota", "429"))
@@ -51,7 +68,7 @@ class ChunkReader:
         if usage:
             self._usage = usage_of(usage)
         for choice in chunk.get("choices") or ():
-            if choice.get("index", 0) != 0:
+            if choice.get("index"):
                 raise ValueError("an answer that was not asked for")
             delta = choice.get("delta")
             if delta:
@@ -61,7 +78,7 @@ class ChunkReader:
                 if len(delta) > 1 or not content:
                     events.extend(_beside_content(delta))
             if choice.get("logprobs"):
-                events.append(Metadata({"logprobs": choice["logprobs"]}))
+                events.append(Metadata({"logprobs": _members(choice["logprobs"])}))
             if choice.get("finish_reason"):
                 self._finish_reason = _text(choice["finish_reason"])
         return events
@@ -83,12 +100,14 @@ def _beside_content(delta: dict[str, Any]) -> list[Event]:
         events.append(Refusal(_text(delta["refusal"])))
     for call in delta.get("tool_calls") or ():
         function = call.get("function") or {}
-        name, arguments = function.get("name"), function.get("arguments") or ""
-        events.append(ToolCall(int(call.get("index", 0)), _text(arguments), call.get("id"), name))
+        name, id_ = _text(function.get("name") or ""), _text(call.get("id") or "")
+        arguments = _text(function.get("arguments") or "")
+        events.append(ToolCall(_count(call.get("index")), arguments, id_ or None, name or None))
     if delta.get("function_call"):
         function = delta["function_call"]
-        events.append(ToolCall(0, _text(function.get("arguments") or ""), None, function.get("name")))
-    events.extend(Citation(annotation) for annotation in delta.get("annotations") or ())
+        name, arguments = _text(function.get("name") or ""), _text(function.get("arguments") or "")
+        events.append(ToolCall(0, arguments, None, name or None))
+    events.extend(Citation(_members(annotation)) for annotation in delta.get("annotations") or ())
     unknown = {key: value for key, value in delta.items() if key not in _KNOWN_KEYS and value is not None}
     if unknown:
         events.append(Metadata(unknown))
@@ -99,7 +118,7 @@ def usage_of(usage: dict[str, Any]) -> Usage:
     """The provider's own account of tokens; details such as cached or reasoning tokens are kept as they are."""
     counted = ("prompt_tokens", "completion_tokens", "total_tokens")
     details = {key: value for key, value in usage.items() if key not in counted and value is not None}
-    return Usage(int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0), True, details)
+    return Usage(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")), True, details)
 
 
 def error_inside(chunk: dict[str, Any]) -> GatewayError:
@@ -118,6 +137,9 @@ def _object(data: str) -> dict[str, Any]:
         raise GatewayError(Code.UPSTREAM_PROTOCOL, "a chunk is not JSON") from error
     if not isinstance(value, dict):
         raise GatewayError(Code.UPSTREAM_PROTOCOL, "a chunk is not a JSON object")
+    # Counting brackets is cheap; only a chunk with many of them has to be walked through.
+    if data.count("{") + data.count("[") > NESTING_MAX and nests_deeper(value, NESTING_MAX):
+        raise GatewayError(Code.UPSTREAM_PROTOCOL, f"a chunk nests deeper than {NESTING_MAX} levels")
     return value
 
 
@@ -125,3 +147,18 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError("not text")
     return value
+
+
+def _members(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError("not an object")
+    return value
+
+
+def _count(value: Any) -> int:
+    """A whole number from 0 on, 0 where it was left out."""
+    if value is None:
+        return 0
+    if not isinstance(value, (int, float)) or not 0 <= value < COUNT_MAX:
+        raise ValueError("not a count")
+    return int(value)

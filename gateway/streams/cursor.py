@@ -55,17 +55,17 @@ class Cursor:
         said, self._notices = self._notices, []
         return said
 
-    def read(self, max_bytes: int, *, merge: bool = False) -> Sequence[Record]:
-        """The next records in order, about `max_bytes` of payload at most; empty at the head.
+    def read(self, max_bytes: int, *, merge: bool = False, max_events: int | None = None) -> Sequence[Record]:
+        """The next records in order, about `max_bytes` of payload and `max_events` at most; empty at the head.
 
-        With `merge`, adjacent text becomes one record under the id of its last piece.
+        With `merge`, adjacent text becomes one record under the id of its last piece, however many pieces there were.
         """
         if self._snapshot is None and self.seq + 1 < self.stream.exact_from:
             self._stand_at(self.seq)
         if self._snapshot is not None:
-            records = self._take_snapshot(max_bytes)
+            records = self._take_snapshot(max_bytes, max_events)
         else:
-            records = self.stream.after(self.seq, max_bytes)
+            records = self.stream.after(self.seq, max_bytes, None if merge else max_events)
             if merge:
                 records = fold(records)
         if records:
@@ -104,11 +104,12 @@ class Cursor:
         self.seq = 0
         self.bytes_seen = stream.bytes_ever - _payload(self._snapshot)
 
-    def _take_snapshot(self, max_bytes: int) -> list[Record]:
+    def _take_snapshot(self, max_bytes: int, max_events: int | None) -> list[Record]:
         """A slice of the snapshot; behind its last record the log itself goes on."""
         snapshot = self._snapshot or []
+        most = len(snapshot) if max_events is None else min(len(snapshot), max_events)
         total = count = 0
-        while count < len(snapshot) and total <= max_bytes:
+        while count < most and (total < max_bytes or not count):
             total += snapshot[count].event.size
             count += 1
         self._snapshot = snapshot[count:] or None

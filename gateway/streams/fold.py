@@ -4,23 +4,29 @@ from collections.abc import Sequence
 
 from gateway.events import Reasoning, Record, Text
 
+FOLDED_MAX_CHARACTERS = 32 * 1024
+"""Of one piece: a reader gets a folded piece in one write, however slowly it takes it."""
+
 
 def fold(records: Sequence[Record]) -> list[Record]:
-    """The same content in fewer records: neighbouring text joined, neighbouring reasoning joined, the rest kept."""
+    """The same content in fewer records: neighbouring text joined, neighbouring reasoning joined, the rest kept.
+
+    A piece that has reached `FOLDED_MAX_CHARACTERS` is full, and the next one begins.
+    """
     folded: list[Record] = []
     run: list[str] = []
     kind: type[Text] | type[Reasoning] | None = None
     replace = False
-    last = 0
+    last = characters = 0
 
     def close() -> None:
-        nonlocal kind, replace
+        nonlocal kind, replace, characters
         if kind is Text:
             folded.append(Record(last, Text("".join(run), replace)))
         elif kind is Reasoning:
             folded.append(Record(last, Reasoning("".join(run))))
         run.clear()
-        kind, replace = None, False
+        kind, replace, characters = None, False, 0
 
     for record in records:
         seq, event = record
@@ -31,9 +37,12 @@ def fold(records: Sequence[Record]) -> list[Record]:
                 kind = type(event)
             if starts_over:
                 run.clear()
-                replace = True
+                replace, characters = True, 0
             run.append(event.token)
+            characters += len(event.token)
             last = seq
+            if characters >= FOLDED_MAX_CHARACTERS:
+                close()
         else:
             close()
             folded.append(record)

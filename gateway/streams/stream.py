@@ -234,19 +234,20 @@ class Stream:
         if reader in self._readers:
             self._readers.remove(reader)
 
-    def after(self, seq: int, max_bytes: int) -> list[Record]:
+    def after(self, seq: int, max_bytes: int, max_events: int | None = None) -> list[Record]:
         """Records behind `seq` in order, at least one if there is any, until `max_bytes` of payload are exceeded.
 
         `seq` must not be older than `exact_from - 1`: what lies before has lost its own records.
         """
         records = self._records
         start = len(records) - (self.head - seq)
+        stop = len(records) if max_events is None else min(len(records), start + max_events)
         total = 0
-        for end in range(start, len(records)):
+        for end in range(start, stop):
             total += records[end].event.size
             if total > max_bytes:
                 return records[start : end + 1]
-        return records[start:]
+        return records[start:stop]
 
     def snapshot(self) -> list[Record]:
         """All that is kept, adjacent text folded, the first text of it marked as replacing what a client had."""

@@ -1,0 +1,124 @@
+"""Real clients whose connection is cut: each comes back in its own way and has the exact answer, nothing twice, nothing lost."""
+
+import asyncio
+
+import pytest
+
+from tests.clients.conftest import EventSourceListener
+from tests.clients.heard import Heard
+from tests.clients.listeners import BY_HAND, fetch_event_source, sid_of
+from tests.cutter import cutter
+from tests.house import house
+from tests.upstream import answer, streamed, upstream
+
+TOKENS = [f"word {number} " for number in range(40)]
+TEXT = "".join(TOKENS)
+GAP_S = 0.01
+RETRY = {"GATEWAY_DELIVERY__RETRY_MS": "100"}
+CUTS = [700, 333, 1211]
+"""Bytes of each connection's body: odd places, so that they fall inside of events as well as between them."""
+
+
+def assert_exact(heard: Heard) -> None:
+    """Every event exactly once, and the whole text."""
+    assert heard.text == TEXT
+    assert heard.seqs == list(range(1, len(heard.seqs) + 1))
+    assert heard.names.count("complete") == 1
+
+
+async def test_an_event_source_comes_back_by_itself_and_has_the_exact_text(event_source: EventSourceListener) -> None:
+    """Cut three times in mid-answer, by reset and by close: it returns with Last-Event-ID, and the upstream knows nothing of it."""
+    async with (
+        upstream(streamed(answer(TOKENS), GAP_S)) as service,
+        house(OPENAI_BASE_URL=service.url, **RETRY) as gateway,
+        cutter(gateway.urls[0], CUTS) as line,
+    ):
+        heard = await event_source(line.url)
+        assert line.cut_count == len(CUTS)
+        assert [bool(asked.last_event_id) for asked in line.streams] == [False, *[True] * len(CUTS)]
+    assert_exact(heard)
+    assert heard.opens == len(CUTS) + 1
+    assert [line["readyState"] for line in heard.saw("lost")] == [0] * len(CUTS)
+    assert [data["resumed"] for data in heard.data("connected")] == [False, *[True] * len(CUTS)]
+    assert len(service.calls) == 1
+
+
+async def test_an_event_source_left_to_itself_gets_204_after_the_end_and_stops(
+    event_source: EventSourceListener,
+) -> None:
+    """Cut once, then the application closes on nothing: one more request, answered 204, and no further one."""
+    async with (
+        upstream(streamed(answer(TOKENS))) as service,
+        house(OPENAI_BASE_URL=service.url, **RETRY) as gateway,
+        cutter(gateway.urls[0], CUTS[:1]) as line,
+    ):
+        heard = await event_source(line.url, close_on="")
+        await asyncio.sleep(0.3)  # three times as long as it would take it to come back once more
+        assert len(line.streams) == 3
+        assert len(line.bodies) == 2
+    assert_exact(heard)
+    assert [line["readyState"] for line in heard.saw("lost")] == [0, 0, 2]
+    assert len(service.calls) == 1
+
+
+async def test_an_event_source_cut_before_its_first_id_does_not_ask_twice(event_source: EventSourceListener) -> None:
+    """It has nothing to come back with but its URL: the idempotency key in it finds the same stream."""
+    async with (
+        upstream(streamed(answer(TOKENS), GAP_S)) as service,
+        house(OPENAI_BASE_URL=service.url, **RETRY) as gateway,
+        cutter(gateway.urls[0], [40]) as line,
+    ):
+        heard = await event_source(line.url, query="query=hi&idempotency_key=k-1")
+        assert [asked.last_event_id for asked in line.streams] == ["", ""]
+    assert heard.text == TEXT
+    assert heard.data("complete")[0]["status"] == "completed"
+    assert len(service.calls) == 1
+
+
+async def test_fetch_event_source_posts_again_and_the_upstream_is_asked_once() -> None:
+    """It repeats the whole POST, with last-event-id: that is a resume, never a second generation."""
+    async with (
+        upstream(streamed(answer(TOKENS), GAP_S)) as service,
+        house(OPENAI_BASE_URL=service.url, **RETRY) as gateway,
+        cutter(gateway.urls[0], CUTS) as line,
+    ):
+        heard = await fetch_event_source(line.url)
+        assert line.cut_count == len(CUTS)
+        assert [asked.method for asked in line.streams] == ["POST"] * (len(CUTS) + 1)
+        assert [bool(asked.last_event_id) for asked in line.streams] == [False, *[True] * len(CUTS)]
+    assert_exact(heard)
+    assert heard.failure is None
+    assert len(service.calls) == 1
+
+
+async def test_fetch_event_source_cut_before_its_first_id_does_not_ask_twice() -> None:
+    """The `message_id` of its session finds the same stream."""
+    async with (
+        upstream(streamed(answer(TOKENS), GAP_S)) as service,
+        house(OPENAI_BASE_URL=service.url, **RETRY) as gateway,
+        cutter(gateway.urls[0], [40]) as line,
+    ):
+        heard = await fetch_event_source(line.url, session_id="s-1", message_id="m-1")
+        assert [asked.last_event_id for asked in line.streams] == ["", ""]
+    assert heard.text == TEXT
+    assert len(service.calls) == 1
+
+
+@pytest.mark.parametrize("client", BY_HAND)
+async def test_a_client_that_resumes_by_hand_has_the_exact_text(client: str) -> None:
+    """httpx-sse and curl see that they were cut off; with the last id at the stream's own URL they get the rest, then 204."""
+    ask = BY_HAND[client]
+    async with (
+        upstream(streamed(answer(TOKENS), GAP_S)) as service,
+        house(OPENAI_BASE_URL=service.url, **RETRY) as gateway,
+        cutter(gateway.urls[0], CUTS[:2]) as line,
+    ):
+        first = await ask(line.url)
+        second = await ask(line.url, first)
+        third = await ask(line.url, second)
+        fourth = await ask(line.url, third)
+    assert [heard.failure is not None for heard in (first, second, third, fourth)] == [True, True, False, False]
+    assert len({sid_of(heard) for heard in (first, second, third)}) == 1
+    assert_exact(Heard([line for heard in (first, second, third) for line in heard.lines]))
+    assert (fourth.saw("open")[0]["status"], fourth.names) == (204, [])
+    assert len(service.calls) == 1
