@@ -42,6 +42,13 @@ UVLOOP_FLOOR = (0, 23)
 """Older ones close a stranger's socket after a cancelled connect (MagicStack/uvloop#645): answers go astray."""
 
 SWEEP_S = 5.0
+SPARE_CONNECTIONS_MIN = 16
+"""Beyond `max_connections`, for refusals: a browser must be told to come back in a 200, so its request must be read."""
+
+LAST_HANDLERS_S = 0.2
+"""For handlers to end by themselves when all streams have ended, and again when cancelled: a client that takes nothing
+must not hold up the end."""
+
 HOME = Path(__file__).parent.parent
 
 
@@ -56,6 +63,7 @@ class Gateway:
         self.metrics = PrometheusMetrics()
         self.urls: list[str] = []
         self._stopping = asyncio.Event()
+        self._hurried = False
         self._drain: asyncio.Task[None] | None = None
         stream = settings.stream
         self._store = MemoryStore(max_bytes=stream.store_max_bytes, retention_s=stream.retention_s)
@@ -76,8 +84,9 @@ class Gateway:
             self._make_application(),
             metrics=self.metrics,
             admit=lambda connections: connections <= settings.server.max_connections,
+            spare=max(SPARE_CONNECTIONS_MIN, settings.server.max_connections // 10),
             keepalive_timeout=settings.server.keepalive_s,
-            shutdown_timeout=1.0,
+            shutdown_timeout=LAST_HANDLERS_S,
         )
 
     def _make_catalog(self) -> Catalog:
@@ -181,6 +190,7 @@ class Gateway:
         """Begin to go away; asked a second time, go at once."""
         if self._stopping.is_set():
             log.warning("told twice to stop: not draining any longer")
+            self._hurried = True
             if self._drain is not None:
                 self._drain.cancel()
         self._stopping.set()
@@ -192,6 +202,8 @@ class Gateway:
         self.hub.draining = True
         log.info("draining", extra={"streams": self.hub.running, "readers": len(self._heart)})
         self._drain = asyncio.create_task(self._drained(drain.notice_s, drain.limit_s), name="drain")
+        if self._hurried:
+            self._drain.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._drain
         if self.hub.running:
@@ -208,6 +220,9 @@ class Gateway:
         """Wait for load balancers to see that we are not ready, stop listening, let streams end."""
         await asyncio.sleep(notice_s)
         await self._site.stop()
+        if self._runner.server is not None:
+            # A proxy keeps idle connections: left open, they go on bringing requests that we can only refuse.
+            self._runner.server.pre_shutdown()
         self._heart.send_away_all("draining")
         await self.hub.drain(limit_s)
         # The last words of the streams that just ended are on their way to their readers.

@@ -30,17 +30,15 @@ def encode(frame: Frame) -> bytes:
     Raises ValueError where `event` or `id` holds a CR, LF or NUL: they could end the field and begin another.
     """
     data, event, id_, retry_ms = frame
-    head = b""
-    if retry_ms:
-        head = b"retry: %d\n" % retry_ms
-    if id_:
-        head += b"id: " + _one_line(id_) + b"\n"
+    head = b"retry: %d\n" % retry_ms if retry_ms else b""
     if event:
         head += b"event: " + _one_line(event) + b"\n"
+    # The id comes last: fetch-event-source takes it with its line, so that an event cut off behind it would be lost.
+    tail = b"\nid: " + _one_line(id_) + b"\n\n" if id_ else b"\n\n"
     if b"\n" in data or b"\r" in data:
         lines = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        return head + b"".join(b"data: " + line + b"\n" for line in lines) + b"\n"
-    return head + b"data: " + data + b"\n\n"
+        return head + b"data: " + b"\ndata: ".join(lines) + tail
+    return head + b"data: " + data + tail
 
 
 def _one_line(value: bytes) -> bytes:
@@ -73,6 +71,7 @@ class Parser:
         self._data: list[bytes] = []
         self._data_bytes = 0
         self._event = b""
+        self._id = ""
         self.last_id = ""
         self.retry_ms: int | None = None
 
@@ -98,14 +97,22 @@ class Parser:
         for line in lines:
             if line:
                 self._field(line)
-            elif self._data:
+                continue
+            # An id counts with its blank line, even where there is no data and hence no event.
+            self.last_id = self._id
+            if self._data:
                 yield self._dispatch()
             else:
                 self._event = b""
-        if len(self._rest) > self._max_event_bytes:
+        self._refuse_long(self._rest)
+
+    def _refuse_long(self, line: bytes) -> None:
+        """Whole lines too, not only unfinished ones: how the bytes are cut must make no difference."""
+        if len(line) > self._max_event_bytes:
             raise GatewayError(Code.UPSTREAM_PROTOCOL, f"a line is longer than {self._max_event_bytes} bytes")
 
     def _field(self, line: bytes) -> None:
+        self._refuse_long(line)
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"data":
@@ -117,7 +124,7 @@ class Parser:
             self._event = value
         elif name == b"id":
             if b"\0" not in value:
-                self.last_id = _decode(value)
+                self._id = _decode(value)
         elif name == b"retry" and value.isdigit() and len(value) < 10:
             self.retry_ms = int(value)
 

@@ -1,7 +1,7 @@
-"""Cutter: a TCP proxy that cuts its clients' connections, after so many bytes of a stream or on command.
+"""Cutter: a TCP proxy that cuts its clients' connections, at a given place in a stream or on command.
 
-    async with cutter(gateway.urls[0], cuts=[300, 95]) as line:
-        the first event stream asked for at line.url is cut 300 bytes into its body, the second after 95, no third one
+    async with cutter(gateway.urls[0], cuts=[rb"id: .{8}", rb"\n\n"]) as line:
+        the first event stream asked for at line.url is cut in the middle of an id, the second between two events
 
 What goes through is kept: `requests` as the clients sent them, `bodies` of the event streams as they were received.
 """
@@ -36,13 +36,14 @@ class Asked:
 class Cutter:
     """Passes bytes on between its clients and one address, and cuts by a reset and by a plain close in turn."""
 
-    def __init__(self, url: str, cuts: Iterable[int] = ()) -> None:
+    def __init__(self, url: str, cuts: Iterable[bytes] = ()) -> None:
         address = urlsplit(url)
         self._host, self._port = address.hostname or "127.0.0.1", address.port or 80
-        self._cuts = list(cuts)
+        self._cuts = [re.compile(cut, re.DOTALL) for cut in cuts]
         self._how = itertools.cycle(("rst", "fin"))
         self._server: asyncio.Server | None = None
         self._wires: set[_Wire] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self.url = ""
         self.requests: list[Asked] = []
         self.bodies: list[bytearray] = []
@@ -55,6 +56,11 @@ class Cutter:
             asked for asked in self.requests if asked.path.startswith(("/stream", "/v1/")) and asked.method != "DELETE"
         ]
 
+    @property
+    def open(self) -> int:
+        """How many connections there are now."""
+        return len(self._wires)
+
     async def start(self) -> None:
         """Listen."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -66,9 +72,7 @@ class Cutter:
         self._server.close()
         for wire in list(self._wires):
             wire.end("rst")
-        async with asyncio.timeout(5):
-            while self._wires:
-                await asyncio.sleep(0.001)
+        await asyncio.gather(*self._serving, return_exceptions=True)
 
     def cut(self) -> None:
         """Cut every event stream that is open now."""
@@ -76,15 +80,24 @@ class Cutter:
             if wire.body is not None:
                 self._end(wire)
 
-    def allowance(self) -> int | None:
-        """How many bytes of its body the next event stream may have; None for all of them."""
+    def next_cut(self) -> re.Pattern[bytes] | None:
+        """What must have passed in the next event stream for it to be cut; None to let it be."""
         return self._cuts.pop(0) if self._cuts else None
+
+    def begin(self) -> bytearray:
+        """Where to keep the body of the next event stream."""
+        self.bodies.append(bytearray())
+        return self.bodies[-1]
 
     def _end(self, wire: "_Wire") -> None:
         self.cut_count += 1
         wire.end(next(self._how))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         try:
             far_reader, far_writer = await asyncio.open_connection(self._host, self._port)
         except OSError:
@@ -111,6 +124,7 @@ class _Wire:
         self._client = client
         self._far = far
         self._awaits_head = True
+        self._cut: re.Pattern[bytes] | None = None
         self.body: bytearray | None = None
 
     async def pass_up(self, reader: asyncio.StreamReader) -> None:
@@ -128,8 +142,7 @@ class _Wire:
         self._far.close()
 
     async def pass_down(self, reader: asyncio.StreamReader) -> bool:
-        """What the client gets; true when it has had its allowance, false when the other side is done."""
-        rest: int | None = None
+        """What the client gets; true when its stream has come to where it is to be cut, false when that is all."""
         head = b""
         while data := await _read(reader):
             if self._awaits_head:
@@ -137,21 +150,21 @@ class _Wire:
                 if b"\r\n\r\n" not in head:
                     continue
                 self._awaits_head = False
-                data, head = head, b""
-                start = data.index(b"\r\n\r\n") + 4
-                if b"text/event-stream" in data[:start].lower():
-                    self.body = bytearray()
-                    self._owner.bodies.append(self.body)
-                    rest = self._owner.allowance()
-                    await self._give(data[:start])
-                    data = data[start:]
-            if self.body is not None and rest is not None:
-                data, rest = data[:rest], rest - len(data)
+                start = head.index(b"\r\n\r\n") + 4
+                await self._give(head[:start])
+                data = head[start:]
+                if b"text/event-stream" in head[:start].lower():
+                    self.body = self._owner.begin()
+                    self._cut = self._owner.next_cut()
+                head = b""
             if self.body is not None:
+                before = len(self.body)
                 self.body += data
+                if self._cut is not None and (found := self._cut.search(self.body)):
+                    del self.body[found.end() :]
+                    await self._give(data[: found.end() - before])
+                    return True
             await self._give(data)
-            if rest is not None and rest <= 0:
-                return True
         return False
 
     async def _give(self, data: bytes) -> None:
@@ -188,7 +201,7 @@ def unchunked(body: bytes) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def cutter(url: str, cuts: Iterable[int] = ()) -> AsyncIterator[Cutter]:
+async def cutter(url: str, cuts: Iterable[bytes] = ()) -> AsyncIterator[Cutter]:
     """A running cutter in front of `url`."""
     line = Cutter(url, cuts)
     await line.start()

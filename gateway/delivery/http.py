@@ -15,7 +15,7 @@ from gateway.delivery.heart import Heart
 from gateway.delivery.server import GatewayProtocol
 from gateway.delivery.waiter import Waiter
 from gateway.dialects.base import Dialect
-from gateway.errors import ClientGone, Code, GatewayError
+from gateway.errors import ClientGone, Code, GatewayError, SlowClient
 from gateway.events import Failed
 from gateway.request import OnDisconnect
 from gateway.sse import HEARTBEAT, Frame, encode
@@ -126,8 +126,21 @@ class Delivery:
         if ending in (Ending.SLOW, Ending.GONE, Ending.BROKEN):
             sink.abort()
         else:
-            await response.write_eof()
+            await self._end(response, sink)
         return response
+
+    async def _end(self, response: web.StreamResponse, sink: SseSink) -> None:
+        """End the body properly. The last words too wait only as long as their client takes anything at all."""
+        limit_s = self._manners.patience.write_deadline_s
+        try:
+            await sink.drained(limit_s)
+            async with asyncio.timeout(limit_s):
+                await response.write_eof()
+        except ClientGone:
+            sink.abort()
+        except (SlowClient, TimeoutError):
+            self._metrics.slow_consumer("aborted")
+            sink.abort()
 
     async def _until_begun(self, stream: Stream) -> None:
         """Hold status and headers until the answer begins, or as long as proxies can be expected to wait."""
@@ -166,6 +179,12 @@ class Delivery:
 def stream_headers(stream: Stream) -> dict[str, str]:
     """Which stream this is, and where to find it again."""
     return {"X-Stream-Id": stream.sid, "Location": f"/stream/{stream.sid}"}
+
+
+def is_one_too_many(request: web.Request) -> bool:
+    """Whether its connection is one more than the process serves, taken only to be told so."""
+    protocol = request.protocol
+    return isinstance(protocol, GatewayProtocol) and protocol.one_too_many
 
 
 def is_native_get(request: web.Request) -> bool:

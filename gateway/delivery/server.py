@@ -37,10 +37,14 @@ class GatewayProtocol(RequestHandler):
     The write buffer's limits are 0: `writing_paused` is true exactly while bytes wait in this process.
     """
 
-    def __init__(self, *args: Any, metrics: Metrics, admit: Callable[[int], bool], **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, metrics: Metrics, admit: Callable[[int], bool], spare: int = 0, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._metrics = metrics
         self._admit = admit
+        self._spare = spare
+        self.one_too_many = False
         self._counted = False
         self._writable: asyncio.Future[None] | None = None
 
@@ -51,7 +55,12 @@ class GatewayProtocol(RequestHandler):
         self._counted = True
         self._metrics.connection_opened()
         manager = self._manager
-        if manager is not None and not self._admit(len(manager._connections)):
+        if manager is None or self._admit(len(manager._connections)):
+            return
+        # Within the spare ones the request is heard, and refused in words that its client understands.
+        self.one_too_many = True
+        if not self._admit(len(manager._connections) - self._spare):
+            self._metrics.refused(Code.OVERLOADED.name)
             socket_transport.write(_too_many())
             self.force_close()
 
@@ -132,6 +141,13 @@ class GatewayProtocol(RequestHandler):
         response.force_close()
         return response
 
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """A fault of ours is logged; a body behind an answered request that is wrong or breaks off is none."""
+        if isinstance(kw.get("exc_info"), (web.RequestPayloadError, ConnectionError)):
+            self.log_debug(*args, **kw)
+        else:
+            super().log_exception(*args, **kw)
+
 
 def _too_many() -> bytes:
     body = orjson.dumps(native_refusal(GatewayError(Code.OVERLOADED)))
@@ -146,18 +162,27 @@ class _Server(web.Server):
 
     metrics: Metrics
     admit: Callable[[int], bool]
+    spare: int
 
     def __call__(self) -> RequestHandler:
-        return GatewayProtocol(self, loop=self._loop, metrics=self.metrics, admit=self.admit, **self._kwargs)
+        return GatewayProtocol(
+            self, loop=self._loop, metrics=self.metrics, admit=self.admit, spare=self.spare, **self._kwargs
+        )
 
 
 class GatewayRunner(web.AppRunner):
-    """aiohttp's runner, making our server. `admit` is asked with the number of open connections."""
+    """aiohttp's runner, making our server. `admit` is asked with the number of open connections.
 
-    def __init__(self, app: web.Application, *, metrics: Metrics, admit: Callable[[int], bool], **kwargs: Any) -> None:
+    `spare` more are heard, though not served (`GatewayProtocol.one_too_many`); beyond that none is.
+    """
+
+    def __init__(
+        self, app: web.Application, *, metrics: Metrics, admit: Callable[[int], bool], spare: int = 0, **kwargs: Any
+    ) -> None:
         super().__init__(app, handler_cancellation=True, access_log=None, **kwargs)
         self._metrics = metrics
         self._admit = admit
+        self._spare = spare
 
     async def _make_server(self) -> Any:
         made = await super()._make_server()
@@ -167,7 +192,7 @@ class GatewayRunner(web.AppRunner):
             handler_cancellation=made.handler_cancellation,
             **made._kwargs,
         )
-        server.metrics, server.admit = self._metrics, self._admit
+        server.metrics, server.admit, server.spare = self._metrics, self._admit, self._spare
         return server
 
 

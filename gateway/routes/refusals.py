@@ -11,7 +11,7 @@ import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from gateway.delivery.http import HEADERS, is_native_get, pack
+from gateway.delivery.http import HEADERS, is_native_get, is_one_too_many, pack
 from gateway.dialects.base import Dialect
 from gateway.errors import Code, GatewayError
 from gateway.sse import Frame
@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _OF_STATUS = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED, 413: Code.BODY_TOO_LARGE}
+ALWAYS_ANSWERED = ("/health/", "/metrics")
+"""Whoever watches the process must see that it is full, not that it is gone."""
+
 WAIT_CODES = frozenset((Code.OVERLOADED, Code.STORE_FULL, Code.DRAINING))
 """Refusals that say "not now": a browser's EventSource must be told so in a 200, or it closes for ever."""
 
@@ -43,6 +46,8 @@ class Refusals:
             given = request.headers.get("X-Request-Id", "")
             request_id.set(given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8))
             try:
+                if is_one_too_many(request) and not request.path.startswith(ALWAYS_ANSWERED):
+                    raise GatewayError(Code.OVERLOADED, retry_after_s=2)
                 return await handler(request)
             except GatewayError as error:
                 return self._answer(request, error)
@@ -59,9 +64,16 @@ class Refusals:
         return answer
 
     async def sign(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Every answer carries its request's id, and no versions."""
+        """Every answer carries its request's id, and no versions. aiohttp's own refusal of `Expect` is put in our words."""
+        if response.status == 417 and isinstance(response, web.Response):
+            error = GatewayError(Code.BAD_HTTP, "the only expectation that can be met is 100-continue", status=417)
+            response.body = orjson.dumps(self._dialect(request).refusal(error))
+            response.content_type = "application/json"
         response.headers["X-Request-Id"] = request_id.get()
         response.headers["Server"] = "sse-gateway"
+        if is_one_too_many(request):
+            response.headers["Connection"] = "close"
+            response.force_close()
 
     def _translate(self, error: web.HTTPException) -> GatewayError:
         return GatewayError(_OF_STATUS.get(error.status, Code.BAD_HTTP))

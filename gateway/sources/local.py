@@ -16,6 +16,9 @@ from gateway.sources.passages import Library
 _TOKEN = re.compile(r"\s*\S{1,8}|\s+")
 """A word or a piece of a long one, with the space before it: about what a model's tokens look like."""
 
+UNPACED_BATCH = 64
+"""Events that come together where no pace is set."""
+
 
 class LocalSource:
     """Exact: the same question over the same documents gives the same events, so it can go on anywhere.
@@ -41,8 +44,8 @@ class LocalSource:
             due = begin + at * self._gap_s
             if (wait := due - loop.time()) > 0:
                 await asyncio.sleep(wait)
-            behind = (loop.time() - begin) / self._gap_s if self._gap_s else 64
-            upto = min(len(events), max(at + 1, int(behind) + 1, at + (0 if self._gap_s else 64)))
+            due_by_now = int((loop.time() - begin) / self._gap_s) + 1 if self._gap_s else at + UNPACED_BATCH
+            upto = min(len(events), max(at + 1, due_by_now))
             yield events[at:upto]
             at = upto
             if not self._gap_s:

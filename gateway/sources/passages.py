@@ -6,26 +6,33 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-_HEADING = re.compile(r"^(#{1,4})\s+(.*)$")
-_WORD = re.compile(r"\w+", re.UNICODE)
+from gateway.sources.markdown import Passage, prose, rows, sections
+
+_WORD = re.compile(r"\w+")
+_NAME = re.compile(r"\w[\w./-]*\w")
 _STOPWORDS = frozenset(
     """
-    a about an and any are as at be been but by can could do does for from had has have he her him how i if in into
-    is it its let like may me mean might my no not of on or our please she should so some tell than that the their
-    them then there these they this to up us was we were what when where which who why will with would you your
+    a about all an and any are as at be been but by can could did do does explain for from get give had happen happens
+    has have he help her him how i if in into is it its let like may me mean means might my no not of on one or our
+    please she should show so some tell than that the their them then there these they this to up us use used want was
+    we were what when where which who why will with work works would you your
     """.split()  # noqa: SIM905  # a list of a hundred quoted words reads worse
 )
-PASSAGES = 2
-PASSAGE_MAX_CHARS = 1500
+_ASKED = ("How ", "What happens ")
+SUGGESTIONS_MAX = 6
+PASSAGES_MAX = 2
+WORDS_MAX = 32
+TITLE_WEIGHT = 3.0
+SECOND_BEST = 0.7
+"""A second passage is quoted when it fits at least this well, compared to the best."""
 
-
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """A section of a document."""
-
-    document: str
-    title: str
-    body: str
+_SEARCH = """
+    SELECT rowid, sum(score) AS total FROM (
+        SELECT rowid, bm25(titles) * :weight AS score FROM titles WHERE titles MATCH :query
+        UNION ALL
+        SELECT rowid, bm25(bodies) FROM bodies WHERE bodies MATCH :query
+    ) GROUP BY rowid ORDER BY total, rowid LIMIT :max
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +44,21 @@ class Answer:
 
 
 class Library:
-    """Passages, searchable. Title words weigh eight times as much as words of the body."""
+    """Passages, searchable. A match in a short title counts for more than one in a long one, or in the body."""
 
     def __init__(self, passages: Iterable[Passage]) -> None:
-        self._passages = list(passages)
+        known = list(passages)
+        self._passages = [passage for passage in known if prose(passage.body)]
+        self._rows = dict(row for passage in known for row in rows(passage.body))
         self._index = sqlite3.connect(":memory:", check_same_thread=False)
-        self._index.execute("CREATE VIRTUAL TABLE passages USING fts5(title, body, tokenize='porter unicode61')")
-        rows = ((number, passage.title, passage.body) for number, passage in enumerate(self._passages))
-        self._index.executemany("INSERT INTO passages(rowid, title, body) VALUES (?, ?, ?)", rows)
+        # Two indexes, because BM25 weighs a match by the length of the whole row; and without the names in tables,
+        # which would make a long list look like the best answer.
+        self._fill("titles", (passage.title for passage in self._passages))
+        self._fill("bodies", (prose(passage.body, tables=False) for passage in self._passages))
+
+    def _fill(self, table: str, texts: Iterable[str]) -> None:
+        self._index.execute(f"CREATE VIRTUAL TABLE {table} USING fts5(text, tokenize='porter unicode61')")
+        self._index.executemany(f"INSERT INTO {table}(rowid, text) VALUES (?, ?)", enumerate(texts))
 
     @classmethod
     def of_files(cls, paths: Iterable[Path]) -> "Library":
@@ -54,63 +68,38 @@ class Library:
         )
 
     def answer(self, question: str) -> Answer:
-        """The best passages for the question, or an honest word that there is none."""
-        found = self.search(question)
+        """What tables say of the names in the question, and the passages that fit best; or that there is nothing."""
+        named = self.named(question)
+        found = self.search(question)[: 1 if named else PASSAGES_MAX]
         if not found:
             return Answer(self._nothing(), ())
-        parts = [f"From “{passage.title}” in {passage.document}:\n\n{_cut(passage.body)}" for passage in found]
-        sources = tuple(f"{passage.document}#{passage.title}" for passage in found)
-        return Answer("\n\n".join(parts), sources)
+        where = " and ".join(f"“{passage.title}” in {passage.document}" for passage in found)
+        quoted = [prose(found[0].body), *(f"**{other.title}.** {prose(other.body)}" for other in found[1:])]
+        parts = [*named, *quoted, f"(From {where}.)"]
+        return Answer("\n\n".join(parts), tuple(f"{passage.document}#{passage.title}" for passage in found))
+
+    def named(self, question: str) -> list[str]:
+        """The rows of tables whose names are in the question, spelt as in the table."""
+        return [self._rows[name] for name in dict.fromkeys(_NAME.findall(question)) if name in self._rows]
 
     def search(self, question: str) -> list[Passage]:
-        """At most two passages, best first; ties are decided by their order in the documents."""
-        words = sorted({word.lower() for word in _WORD.findall(question)} - _STOPWORDS)
-        if not words:
-            return []
-        query = " OR ".join(f'"{word}"' for word in words[:32])
-        rows = self._index.execute(
-            "SELECT rowid FROM passages WHERE passages MATCH ? ORDER BY bm25(passages, 8.0, 1.0), rowid LIMIT ?",
-            (query, PASSAGES),
-        )
-        return [self._passages[number] for (number,) in rows]
+        """The best passages, best first, ties in the order of the documents. A question without words that say
+        anything ("What is this?") is answered by the first passage.
+        """
+        words = [word.lower() for word in _WORD.findall(question)]
+        wanted = sorted(set(words) - _STOPWORDS)[:WORDS_MAX]
+        if not wanted:
+            return self._passages[:1] if words else []
+        query = " OR ".join(f'"{word}"' for word in wanted)
+        found = self._index.execute(_SEARCH, {"query": query, "weight": TITLE_WEIGHT, "max": PASSAGES_MAX}).fetchall()
+        # The better the match, the lower the score; they are all below zero.
+        return [self._passages[number] for number, score in found if score <= found[0][1] * SECOND_BEST]
 
     def _nothing(self) -> str:
-        titles = ", ".join(f"“{passage.title}”" for passage in self._passages[:6])
-        if not titles:
+        if not self._passages:
             return "I answer from the gateway's own documents, but none were found beside it."
+        titles = [passage.title for passage in self._passages if passage.title.startswith(_ASKED)][:SUGGESTIONS_MAX]
         return (
             "I am the gateway's built-in answerer: I only know its own documents, and found nothing there about that. "
-            f"You could ask about {titles}."
+            f"You could ask: {', '.join(f'“{title}”' for title in titles or [self._passages[0].title])}."
         )
-
-
-def sections(document: str, text: str) -> list[Passage]:
-    """A Markdown text cut at its headings; code blocks stay whole, sections without words are left out."""
-    passages: list[Passage] = []
-    title, fenced = document, False
-    lines: list[str] = []
-
-    def close() -> None:
-        body = "\n".join(lines).strip()
-        if _WORD.search(body):
-            passages.append(Passage(document, title, body))
-
-    for line in text.splitlines():
-        if line.startswith("```"):
-            fenced = not fenced
-        heading = None if fenced else _HEADING.match(line)
-        if heading:
-            close()
-            title, lines = heading[2].strip(), []
-        else:
-            lines.append(line)
-    close()
-    return passages
-
-
-def _cut(body: str) -> str:
-    """The passage up to about `PASSAGE_MAX_CHARS`, ended at a paragraph."""
-    if len(body) <= PASSAGE_MAX_CHARS:
-        return body
-    end = body.rfind("\n\n", 0, PASSAGE_MAX_CHARS)
-    return body[: end if end > 0 else PASSAGE_MAX_CHARS].rstrip() + "\n\n…"

@@ -92,8 +92,6 @@ class Cursor:
         self.lost = code
         self._notices.append(Warned(code, message, {"to": self.stream.head, "dropped": dropped}))
         self._start_over()
-        if not any(isinstance(record.event, Text) for record in self._snapshot or ()):
-            self._notices.append(Text("", replace=True))
 
     def _start_over(self) -> None:
         stream = self.stream
@@ -101,6 +99,9 @@ class Cursor:
             lost = Warned("GAP", "the beginning is no longer kept", {"to": stream.lost, "dropped": stream.lost})
             self._notices.append(lost)
         self._snapshot = stream.snapshot()
+        if self._notices and not (self._snapshot and isinstance(self._snapshot[0].event, Text)):
+            # Cut off behind the first records, the client would come back to a kept place with its old text.
+            self._notices.append(Text("", replace=True))
         self.seq = 0
         self.bytes_seen = stream.bytes_ever - _payload(self._snapshot)
 

@@ -194,17 +194,24 @@ class Stream:
     # Bounds.
 
     def _shrink(self) -> None:
-        """Fold the older half; if the log is still too large, forget from its beginning."""
+        """Fold the older half; if the log is still too large, forget from its beginning.
+
+        Then an eighth is made free at once: to forget one event for each that comes would cost a walk each time.
+        """
         half = len(self._records) // 2
         older, newer = self._records[:half], self._records[half:]
         self.exact_from = max(self.exact_from, newer[0].seq if newer else self.head)
         self._records = fold(older) + newer
         self.bytes = sum(record.event.size + RECORD_OVERHEAD_BYTES for record in self._records)
+        max_bytes, max_events = self._bounds.max_bytes, self._bounds.max_events
+        if self.bytes > max_bytes or len(self._records) > max_events:
+            max_bytes, max_events = max_bytes * 7 // 8, max_events * 7 // 8
         drop = 0
-        while drop < len(self._records) - 1 and (
-            self.bytes > self._bounds.max_bytes or len(self._records) - drop > self._bounds.max_events
-        ):
-            self.bytes -= self._records[drop].event.size + RECORD_OVERHEAD_BYTES
+        while drop < len(self._records) - 1 and (self.bytes > max_bytes or len(self._records) - drop > max_events):
+            event = self._records[drop].event
+            self.bytes -= event.size + RECORD_OVERHEAD_BYTES
+            if isinstance(event, Audio):
+                self._audio_ms -= event.duration_ms
             drop += 1
         if drop:
             self.lost = self._records[drop - 1].seq
@@ -261,7 +268,15 @@ class Stream:
     def text(self, until: int | None = None) -> str:
         """The text of the answer up to and including seq `until`, as far as it is kept."""
         limit = self.head if until is None else until
-        return "".join(event.token for seq, event in self._records if seq <= limit and isinstance(event, Text))
+        pieces: list[str] = []
+        for seq, event in self._records:
+            if seq > limit:
+                break
+            if isinstance(event, Text):
+                if event.replace:
+                    pieces.clear()
+                pieces.append(event.token)
+        return "".join(pieces)
 
     def events(self) -> list[Event]:
         """Everything kept, in order."""

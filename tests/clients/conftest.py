@@ -1,7 +1,8 @@
 """The clients as fixtures: `listen` is one of them after the other, browsers are started once for this folder."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ def browser(request: pytest.FixtureRequest) -> Browser:
     return found
 
 
-EventSourceListener = Callable[..., Awaitable[Heard]]
+EventSourceListener = Callable[..., Coroutine[Any, Any, Heard]]
 
 
 def in_browser(browser: Browser) -> EventSourceListener:

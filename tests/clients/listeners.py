@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import httpx
@@ -24,7 +24,7 @@ HEARTBEAT_S, SILENCE_S = (15.0, 62.0) if FULL else (0.12, 1.2)
 READ_LIMIT_S = 20.0 if FULL else 1.0
 """How long httpx waits for the next byte: longer than it takes a heartbeat to come, shorter than the silence."""
 
-Listener = Callable[[str], Awaitable[Heard]]
+Listener = Callable[[str], Coroutine[Any, Any, Heard]]
 
 
 def _failed(heard: Heard, error: Exception) -> None:
@@ -152,4 +152,4 @@ OPENAI: dict[str, Listener] = {
     "openai-python-sync": openai_python_sync,
     "openai-npm": openai_npm,
 }
-BY_HAND: dict[str, Callable[..., Awaitable[Heard]]] = {"httpx-sse": httpx_sse_client, "curl": curl}
+BY_HAND: dict[str, Callable[..., Coroutine[Any, Any, Heard]]] = {"httpx-sse": httpx_sse_client, "curl": curl}

@@ -1,4 +1,4 @@
-"""Clients that run in Node, and the browsers that they drive: processes that print what they see, a JSON object a line."""
+"""Clients that run in Node, and browsers driven from there: processes that print what they see as lines of JSON."""
 
 import contextlib
 import os
@@ -27,7 +27,7 @@ class Node:
     """One script of this folder in a process of its own; each line that it prints goes to `take`."""
 
     def __init__(self, script: str, *arguments: str, take: Callable[[Line], None]) -> None:
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the process
         self._process = subprocess.Popen(
             ["node", str(HERE / script), *arguments],
             stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Real clients when it goes wrong: an error that is raised, once, where the application looks for it; never a silent end."""
+"""Real clients when it goes wrong: an error where the application looks for it, and never a silent end."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -47,15 +47,17 @@ async def test_a_refusal_before_content_raises_the_sdks_own_class_and_is_not_rep
 ) -> None:
     """Each status of the upstream becomes the exception that its users catch; the upstream is asked exactly once."""
     statuses = iter(CLASSES)
-    async with upstream(lambda _call: refused(next(statuses))) as service:
-        async with house(OPENAI_BASE_URL=service.url) as gateway:
-            for asked, (status, (name, code)) in enumerate(CLASSES.items(), 1):
-                heard = await openai_sdk(gateway.urls[0])
-                assert heard.failure is not None, status
-                assert heard.failure["name"] == name
-                assert (heard.failure["status"], heard.failure["code"]) == (status, code)
-                assert heard.opens == 0
-                assert len(service.calls) == asked, "the SDK repeated it"
+    async with (
+        upstream(lambda _call: refused(next(statuses))) as service,
+        house(OPENAI_BASE_URL=service.url) as gateway,
+    ):
+        for asked, (status, (name, code)) in enumerate(CLASSES.items(), 1):
+            heard = await openai_sdk(gateway.urls[0])
+            assert heard.failure is not None, status
+            assert heard.failure["name"] == name
+            assert (heard.failure["status"], heard.failure["code"]) == (status, code)
+            assert heard.opens == 0
+            assert len(service.calls) == asked, "the SDK repeated it"
 
 
 @pytest.mark.parametrize("how", MID_STREAM)
@@ -74,9 +76,11 @@ async def test_a_failure_in_mid_answer_is_raised_by_every_openai_sdk(openai_sdk:
 async def test_a_failure_after_the_headers_were_let_go_is_raised_too(openai_sdk: EventSourceListener) -> None:
     """The status could not wait for the first content: the error comes inside the stream instead."""
     script: list[Step] = ["headers", chunked(chunk({"role": "assistant"})), 0.3, "rst"]
-    async with upstream(script) as service:
-        async with house(OPENAI_BASE_URL=service.url, GATEWAY_DELIVERY__HOLD_S="0.1") as gateway:
-            heard = await openai_sdk(gateway.urls[0])
+    async with (
+        upstream(script) as service,
+        house(OPENAI_BASE_URL=service.url, GATEWAY_DELIVERY__HOLD_S="0.1") as gateway,
+    ):
+        heard = await openai_sdk(gateway.urls[0])
     assert heard.opens == 1
     assert heard.failure is not None
     assert (heard.failure["name"], heard.failure["code"]) == ("APIError", "UPSTREAM_TRUNCATED")
@@ -106,9 +110,11 @@ async def test_every_native_client_is_told_of_a_failure_before_content(native: E
 
 async def test_an_event_source_left_to_itself_stops_after_a_failure(event_source: EventSourceListener) -> None:
     """The application closes on nothing: the reconnect finds the end already read (204), and that is the end."""
-    async with upstream(MID_STREAM["reset"][0]) as service:
-        async with house(OPENAI_BASE_URL=service.url, GATEWAY_DELIVERY__RETRY_MS="100") as gateway:
-            heard = await event_source(gateway.urls[0], close_on="")
+    async with (
+        upstream(MID_STREAM["reset"][0]) as service,
+        house(OPENAI_BASE_URL=service.url, GATEWAY_DELIVERY__RETRY_MS="100") as gateway,
+    ):
+        heard = await event_source(gateway.urls[0], close_on="")
     assert heard.names.count("error") == 1
     assert heard.seqs == sorted(set(heard.seqs))
     assert heard.saw("end")[0]["readyState"] == 2
@@ -136,11 +142,13 @@ async def test_a_cancel_from_elsewhere_is_an_error_to_every_openai_sdk(openai_sd
 
 async def leave_python(base: str) -> str:
     """One piece of the answer, then out of the block."""
-    async with openai.AsyncOpenAI(base_url=base, api_key="not-needed") as client:
-        async with await client.chat.completions.create(**ASKED) as stream:
-            async for chunk in stream:
-                if chunk.choices[0].delta.content:
-                    return str(chunk.choices[0].delta.content)
+    async with (
+        openai.AsyncOpenAI(base_url=base, api_key="not-needed") as client,
+        await client.chat.completions.create(**ASKED) as stream,
+    ):
+        async for chunk in stream:
+            if chunk.choices[0].delta.content:
+                return str(chunk.choices[0].delta.content)
     raise AssertionError("no content")
 
 

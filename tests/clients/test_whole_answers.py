@@ -1,8 +1,9 @@
-"""Real clients on a good day: the whole answer, in order, and its end at once; and on a long one: silence that hurts nobody."""
+"""Real clients on a good day: the whole answer, in order, its end at once, and silence that hurts nobody."""
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,7 @@ def silent_answer() -> list[Step]:
 
 @pytest.mark.timeout(60 + 3 * SILENCE_S)
 async def test_heartbeats_through_a_long_silence_are_seen_by_no_application(request: pytest.FixtureRequest) -> None:
-    """All clients at once: each sees exactly the events of the answer, on one connection, while heartbeats pass below."""
+    """All clients at once: each sees the answer's events and no others, on one connection, with heartbeats in it."""
     listen = {name: listener(name, request) for name in [*OPENAI, *NATIVE]}
     environment = {
         "GATEWAY_DELIVERY__HEARTBEAT_S": str(HEARTBEAT_S),
@@ -66,7 +67,7 @@ async def test_heartbeats_through_a_long_silence_are_seen_by_no_application(requ
     }
     async with upstream(silent_answer()) as service, house(OPENAI_BASE_URL=service.url, **environment) as gateway:
 
-        async def through_a_line(client: Callable[[str], Awaitable[Heard]]) -> tuple[Heard, Cutter]:
+        async def through_a_line(client: Callable[[str], Coroutine[Any, Any, Heard]]) -> tuple[Heard, Cutter]:
             async with cutter(gateway.urls[0]) as line:
                 return await client(line.url), line
 

@@ -25,7 +25,7 @@ def silent(*last: Step) -> list[Step]:
 
 
 def assert_safe(body: bytes) -> None:
-    """Comments are lines, never blocks; every block has data, every line is one that the standard knows; no BOM, no CR."""
+    """Comments are lines, never blocks; every block has data; every line is one that the standard knows; no CR."""
     assert body.endswith(b"\n\n")
     assert b"\r" not in body
     assert re.search(rb": hb\n(\n|:? ?\n)", body) is None, "an empty line behind a heartbeat dispatches an event"

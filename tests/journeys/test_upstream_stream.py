@@ -44,7 +44,7 @@ SPELLINGS = {
 @pytest.mark.parametrize("body", SPELLINGS.values(), ids=SPELLINGS)
 async def test_every_spelling_of_a_whole_answer_is_a_whole_answer(body: bytes) -> None:
     """The same text and exactly one good ending, whatever the standard or a sloppy server allows itself."""
-    async with upstream(["headers", chunked(body), "hang"]) as service, house(OPENAI_BASE_URL=service.url) as gateway:
+    async with upstream(["headers", chunked(body), "fin"]) as service, house(OPENAI_BASE_URL=service.url) as gateway:
         native, openai, whole = await ask_all(gateway)
     assert (native.text, native.names.count("complete"), native.names.count("error")) == (TEXT, 1, 0)
     assert (openai_text(openai), [event.data for event in openai.events].count("[DONE]")) == (TEXT, 1)
