@@ -85,6 +85,7 @@ class Gateway:
             metrics=self.metrics,
             admit=lambda connections: connections <= settings.server.max_connections,
             spare=max(SPARE_CONNECTIONS_MIN, settings.server.max_connections // 10),
+            unix_send_buffer_bytes=settings.server.send_buffer_bytes,
             keepalive_timeout=settings.server.keepalive_s,
             shutdown_timeout=LAST_HANDLERS_S,
         )
@@ -220,9 +221,7 @@ class Gateway:
         """Wait for load balancers to see that we are not ready, stop listening, let streams end."""
         await asyncio.sleep(notice_s)
         await self._site.stop()
-        if self._runner.server is not None:
-            # A proxy keeps idle connections: left open, they go on bringing requests that we can only refuse.
-            self._runner.server.pre_shutdown()
+        self._runner.retire_connections()
         self._heart.send_away_all("draining")
         await self.hub.drain(limit_s)
         # The last words of the streams that just ended are on their way to their readers.

@@ -119,7 +119,7 @@ async def _run(settings: Settings, handler: logs.QueuedLines) -> int:
 
 def _say(urls: list[str], settings: Settings) -> None:
     source = "the OpenAI-compatible upstream" if settings.openai.configured else "the built-in source (no key needed)"
-    print(f"sse-gateway {__version__} serves {source} on {' '.join(urls)}")
+    print(f"sse-gateway {__version__} serves {source} on {' '.join(urls)}", flush=True)
     if not settings.server.uds:
         print(f"  chat page    {urls[0]}/")
         print(f"  native       curl -N '{urls[0]}/stream?query=How+does+resume+work'")

@@ -42,7 +42,18 @@ class Opening(NamedTuple):
 class Work:
     """One running stream: its task and what the hub remembers about it until it ends."""
 
-    __slots__ = ("cancelled_at", "dialect", "key", "orphan_timer", "pipeline", "readers", "started", "stream", "task")
+    __slots__ = (
+        "begun",
+        "cancelled_at",
+        "dialect",
+        "key",
+        "orphan_timer",
+        "pipeline",
+        "readers",
+        "started",
+        "stream",
+        "task",
+    )
 
     def __init__(self, stream: Stream, pipeline: Pipeline, dialect: str, key: str | None) -> None:
         self.stream = stream
@@ -50,6 +61,7 @@ class Work:
         self.dialect = dialect
         self.key = key
         self.started = time.monotonic()
+        self.begun = False
         self.cancelled_at = 0.0
         self.readers = 0
         self.orphan_timer: asyncio.TimerHandle | None = None
@@ -112,7 +124,12 @@ class Hub:
     async def _work(self, work: Work) -> None:
         """Run the pipeline; a key whose stream brought nothing may be used again."""
         stream = work.stream
-        await work.pipeline.run(stream)
+        work.begun = True
+        if stream.sealed:
+            # Cancelled before this first step: the source need not even be called.
+            stream.finish(work.pipeline.cancelled(stream))
+        else:
+            await work.pipeline.run(stream)
         if work.key is not None and not stream.content_events and stream.state is not State.COMPLETED:
             await self._store.release(stream.owner, work.key)
 
@@ -211,13 +228,15 @@ class Hub:
             return
         work.cancelled_at = time.monotonic()
         work.stream.seal(reason)
-        work.task.cancel()
+        if work.begun:
+            # Before its first step the task must not be cancelled: it would never take it, nor say its last word.
+            work.task.cancel()
 
     def _ended(self, work: Work) -> None:
         """The pipeline is over, its source closed."""
         stream = work.stream
         if not stream.ended:
-            # Cancelled before its first step: a task that never began could not say its last word.
+            # Cancelled from outside before its first step, as when the loop itself is closed.
             stream.finish(work.pipeline.cancelled(stream))
         if work.orphan_timer is not None:
             work.orphan_timer.cancel()
@@ -244,7 +263,7 @@ class Hub:
         metrics.stream_ended(account)
         if not stream.content_events:
             metrics.no_first_token(account.outcome)
-        elif usage.completion_tokens > 1:
+        elif usage.completion_tokens > 1 and work.pipeline.first_content_at:
             metrics.output(account.provider, usage.completion_tokens - 1, now - work.pipeline.first_content_at)
         if stream.late_events:
             metrics.late_events(stream.late_events)

@@ -84,19 +84,19 @@ class Pipeline:
     async def _pump(self, batches: AsyncGenerator[Batch], stream: Stream) -> None:
         """Move batches into the log until the text ends."""
         feed, append, provider = self._stages.feed, stream.append, self.source.name
-        last = 0.0
+        last, seen = 0.0, 0
         async for batch in batches:
             append(feed(batch))
-            if stream.text_ended:
-                return
-            if stream.content_events:
-                now = time.monotonic()
+            if stream.content_events != seen:
+                now, seen = time.monotonic(), stream.content_events
                 if last:
                     self._metrics.chunk(provider, now - last)
                 else:
                     self.first_content_at = now
                     self._metrics.first_chunk(provider, now - self._started)
                 last = now
+            if stream.text_ended:
+                return
         raise GatewayError(Code.UPSTREAM_TRUNCATED)
 
     async def _follow(self, follower: Follower, stream: Stream) -> None:

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import re
 import sys
+import uuid
 from typing import Any
 
 import aiohttp
@@ -13,6 +14,7 @@ from gateway.sse import Parser, ServerEvent
 from gateway.streams.ids import SID_PATTERN
 
 TRIES_MAX = 8
+"""Connections in a row that bring nothing new."""
 
 
 class Refused(Exception):
@@ -27,7 +29,9 @@ class _Tail:
         self._base = options.url.rstrip("/")
         self._sid = options.what if re.fullmatch(SID_PATTERN, options.what) else ""
         self._last_id = ""
+        self._key = str(uuid.uuid4())
         self._retry_s = 1.0
+        self.tries = 0
         self.ended = ""
 
     async def connect(self, session: aiohttp.ClientSession) -> None:
@@ -44,7 +48,9 @@ class _Tail:
             parser = Parser()
             async for chunk in response.content.iter_any():
                 for event in parser.feed(chunk):
-                    self._last_id = event.id or self._last_id
+                    if event.id:
+                        self._last_id = event.id
+                        self.tries = 0
                     self._heard(event)
                 if parser.retry_ms:
                     self._retry_s = parser.retry_ms / 1000
@@ -54,6 +60,8 @@ class _Tail:
         owner = {name: value for name, value in owner.items() if value}
         if self._sid:
             return session.get(f"{self._base}/stream/{self._sid}", params=owner, headers=headers)
+        # With a key, because it is not known whether a question that got no answer has arrived.
+        headers["Idempotency-Key"] = self._key
         return session.post(f"{self._base}/stream", json={"query": self._options.what, **owner}, headers=headers)
 
     def _heard(self, event: ServerEvent) -> None:
@@ -66,9 +74,12 @@ class _Tail:
             print(f"{event.id or '-':36} {event.event:12} {event.data}", flush=True)
         elif event.event == "text":
             print(data["token"], end="", flush=True)
+        elif event.event == "error":
+            print(f"\n{data['code']}: {data['message']}", file=sys.stderr)
 
     async def pause(self) -> None:
         """Before the next try."""
+        self.tries += 1
         await asyncio.sleep(self._retry_s)
 
 
@@ -85,9 +96,7 @@ async def tail(options: argparse.Namespace) -> int:
     follower = _Tail(options)
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
     async with aiohttp.ClientSession(timeout=timeout) as session:
-        for attempt in range(TRIES_MAX):
-            if attempt:
-                await follower.pause()
+        while follower.tries < TRIES_MAX:
             try:
                 await follower.connect(session)
             except Refused as refused:
@@ -99,5 +108,6 @@ async def tail(options: argparse.Namespace) -> int:
                 if options.text:
                     print()
                 return 0 if follower.ended == "complete" else 1
+            await follower.pause()
     print("gave up", file=sys.stderr)
     return 1

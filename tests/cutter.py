@@ -34,13 +34,16 @@ class Asked:
 
 
 class Cutter:
-    """Passes bytes on between its clients and one address, and cuts by a reset and by a plain close in turn."""
+    """Passes bytes on between its clients and one address, and cuts by a plain close and by a reset in turn.
+
+    After a reset a client may not even have what had reached its own kernel; the first cut never takes that away.
+    """
 
     def __init__(self, url: str, cuts: Iterable[bytes] = ()) -> None:
         address = urlsplit(url)
         self._host, self._port = address.hostname or "127.0.0.1", address.port or 80
         self._cuts = [re.compile(cut, re.DOTALL) for cut in cuts]
-        self._how = itertools.cycle(("rst", "fin"))
+        self._how = itertools.cycle(("fin", "rst"))
         self._server: asyncio.Server | None = None
         self._wires: set[_Wire] = set()
         self._serving: set[asyncio.Task[None]] = set()

@@ -1,6 +1,6 @@
 """Feed: an upstream that says how it is to answer in the question, for hundreds of streams at little cost.
 
-    question(tokens=200, rate=50, size=6)  →  200 tokens of 6 characters, 50 a second, then the end
+question(tokens=200, rate=50, size=6)  →  200 tokens of 6 characters, 50 a second, then the end
 """
 
 import asyncio

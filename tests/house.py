@@ -106,7 +106,8 @@ class Process:
         self.port = port or free_port()
         self.base = f"http://127.0.0.1:{self.port}"
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("GATEWAY_", "OPENAI_", "STREAMING_"))}
-        where = () if "--uds" in arguments else ("--port", str(self.port))
+        self.uds = arguments[arguments.index("--uds") + 1] if "--uds" in arguments else None
+        where = () if self.uds else ("--port", str(self.port))
         self._process = subprocess.Popen(
             [sys.executable, "-m", "gateway", "serve", *where, *arguments],
             env={**clean, **environment},
@@ -124,12 +125,22 @@ class Process:
             if self._process.poll() is not None:
                 raise RuntimeError(f"the gateway exited: {self._process.communicate()[1].decode()}")
             try:
-                with urllib.request.urlopen(f"{self.base}/health/ready", timeout=1) as answer:
-                    if answer.status == 200:
-                        return self
+                if self._is_ready():
+                    return self
             except OSError:
-                time.sleep(0.05)
+                pass
+            time.sleep(0.05)
         raise RuntimeError("the gateway did not become ready")
+
+    def _is_ready(self) -> bool:
+        if self.uds is None:
+            with urllib.request.urlopen(f"{self.base}/health/ready", timeout=1) as answer:
+                return bool(answer.status == 200)
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(1)
+            probe.connect(self.uds)
+            probe.sendall(b"GET /health/ready HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n")
+            return probe.recv(12).endswith(b"200")
 
     def terminate(self) -> None:
         """SIGTERM: drain."""

@@ -1,7 +1,8 @@
 """What reaches below aiohttp's public surface: the server's protocol, its sockets, and nothing else.
 
 Every private name of aiohttp that is used stands in this file, and `tests/delivery/test_server.py` fails when
-one of them changes: `AppRunner._make_server`, `Server._kwargs`, `Server._connections`, `RequestHandler._manager`.
+one of them changes: `AppRunner._make_server`, `Server._kwargs`, `Server._connections`, `RequestHandler._manager`,
+`RequestHandler._waiter`.
 """
 
 import asyncio
@@ -28,6 +29,9 @@ from gateway.telemetry.metrics import Metrics
 log = logging.getLogger(__name__)
 
 TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", 18)
+LOOKS_PER_DEADLINE = 4
+"""How often a socket that takes nothing is looked at: nobody tells us when a client reads a little."""
+
 NO_LINGER = struct.pack("ii", 1, 0)
 
 
@@ -38,12 +42,19 @@ class GatewayProtocol(RequestHandler):
     """
 
     def __init__(
-        self, *args: Any, metrics: Metrics, admit: Callable[[int], bool], spare: int = 0, **kwargs: Any
+        self,
+        *args: Any,
+        metrics: Metrics,
+        admit: Callable[[int], bool],
+        spare: int = 0,
+        unix_send_buffer_bytes: int = 0,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self._metrics = metrics
         self._admit = admit
         self._spare = spare
+        self._unix_send_buffer_bytes = unix_send_buffer_bytes
         self.one_too_many = False
         self._counted = False
         self._writable: asyncio.Future[None] | None = None
@@ -52,6 +63,7 @@ class GatewayProtocol(RequestHandler):
         super().connection_made(transport)
         socket_transport = cast(asyncio.Transport, transport)
         socket_transport.set_write_buffer_limits(high=0, low=0)
+        self._bound_unix_buffer(socket_transport)
         self._counted = True
         self._metrics.connection_opened()
         manager = self._manager
@@ -63,6 +75,12 @@ class GatewayProtocol(RequestHandler):
             self._metrics.refused(Code.OVERLOADED.name)
             socket_transport.write(_too_many())
             self.force_close()
+
+    def _bound_unix_buffer(self, transport: asyncio.Transport) -> None:
+        """A unix socket does not inherit its listener's buffer as a TCP socket does; its own would be 208 KiB."""
+        sock = transport.get_extra_info("socket")
+        if self._unix_send_buffer_bytes and sock is not None and sock.family == socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._unix_send_buffer_bytes)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._counted:
@@ -80,6 +98,13 @@ class GatewayProtocol(RequestHandler):
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
 
+    def retire(self) -> None:
+        """Take no further request: an idle connection is closed, a busy one when it has answered."""
+        idle = self._waiter is not None
+        self.close()
+        if idle and self.transport is not None:
+            self.transport.close()
+
     def abort(self) -> None:
         """Cut the connection by a reset: after a close the kernel would keep what the client does not take."""
         if self.transport is not None:
@@ -91,15 +116,19 @@ class GatewayProtocol(RequestHandler):
 
     async def writable(self, limit_s: float) -> None:
         """Wait until no bytes wait. `SlowClient` after `limit_s` seconds without progress, `ClientGone` at the end."""
+        loop = asyncio.get_running_loop()
+        untaken, since = self._untaken(), loop.time()
         while self.transport is not None and self.writing_paused:
-            waiting = self._untaken()
-            self._writable = asyncio.get_running_loop().create_future()
+            self._writable = loop.create_future()
             try:
-                async with asyncio.timeout(limit_s):
+                async with asyncio.timeout(limit_s / LOOKS_PER_DEADLINE):
                     await self._writable
                     return
             except TimeoutError:
-                if self._untaken() >= waiting:
+                before, untaken = untaken, self._untaken()
+                if untaken < before:
+                    since = loop.time()
+                elif loop.time() - since >= limit_s:
                     raise SlowClient from None
             finally:
                 self._writable = None
@@ -160,14 +189,10 @@ def _too_many() -> bytes:
 class _Server(web.Server):
     """aiohttp's server, making our protocol."""
 
-    metrics: Metrics
-    admit: Callable[[int], bool]
-    spare: int
+    ours: dict[str, Any]
 
     def __call__(self) -> RequestHandler:
-        return GatewayProtocol(
-            self, loop=self._loop, metrics=self.metrics, admit=self.admit, spare=self.spare, **self._kwargs
-        )
+        return GatewayProtocol(self, loop=self._loop, **self.ours, **self._kwargs)
 
 
 class GatewayRunner(web.AppRunner):
@@ -177,12 +202,22 @@ class GatewayRunner(web.AppRunner):
     """
 
     def __init__(
-        self, app: web.Application, *, metrics: Metrics, admit: Callable[[int], bool], spare: int = 0, **kwargs: Any
+        self,
+        app: web.Application,
+        *,
+        metrics: Metrics,
+        admit: Callable[[int], bool],
+        spare: int = 0,
+        unix_send_buffer_bytes: int = 0,
+        **kwargs: Any,
     ) -> None:
         super().__init__(app, handler_cancellation=True, access_log=None, **kwargs)
-        self._metrics = metrics
-        self._admit = admit
-        self._spare = spare
+        self._ours: dict[str, Any] = {
+            "metrics": metrics,
+            "admit": admit,
+            "spare": spare,
+            "unix_send_buffer_bytes": unix_send_buffer_bytes,
+        }
 
     async def _make_server(self) -> Any:
         made = await super()._make_server()
@@ -192,8 +227,14 @@ class GatewayRunner(web.AppRunner):
             handler_cancellation=made.handler_cancellation,
             **made._kwargs,
         )
-        server.metrics, server.admit, server.spare = self._metrics, self._admit, self._spare
+        server.ours = self._ours
         return server
+
+    def retire_connections(self) -> None:
+        """Close idle connections: left open to a proxy, they go on bringing requests when nobody listens any more."""
+        for connection in self.server.connections if self.server is not None else ():
+            assert isinstance(connection, GatewayProtocol)
+            connection.retire()
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +269,6 @@ def listen_unix(path: str, options: SocketOptions) -> socket.socket:
     """A listening unix socket, for nginx on the same machine. A stale one is replaced, a live one is not."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, options.send_buffer_bytes)
         _remove_stale(path)
         listener.bind(path)
         os.chmod(path, 0o660)

@@ -5,6 +5,7 @@ from typing import Annotated, Any, TypeVar
 
 import orjson
 from pydantic import AfterValidator, BaseModel, StringConstraints, ValidationError
+from pydantic_core import ErrorDetails
 
 from gateway.dialects.base import JSON_NESTING_MAX
 from gateway.errors import Code, GatewayError
@@ -27,13 +28,19 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterVali
 
 def parse_object(body: bytes) -> dict[str, Any]:
     """The JSON object in `body`. Raises `INVALID_JSON` for anything else, however malformed or deep."""
-    try:
-        value = orjson.loads(body)
-    except (orjson.JSONDecodeError, RecursionError, ValueError) as error:
-        raise GatewayError(Code.INVALID_JSON) from error
+    value = parse_json(body)
     if not isinstance(value, dict):
         raise GatewayError(Code.INVALID_JSON, "the body must be a JSON object")
-    if nests_deeper(value, JSON_NESTING_MAX):
+    return value
+
+
+def parse_json(text: bytes | str) -> Any:
+    """The JSON value that all of `text` is. Raises `INVALID_JSON` for anything else, however malformed or deep."""
+    try:
+        value = orjson.loads(text)
+    except (orjson.JSONDecodeError, RecursionError, ValueError) as error:
+        raise GatewayError(Code.INVALID_JSON) from error
+    if isinstance(value, (dict, list)) and nests_deeper(value, JSON_NESTING_MAX):
         raise GatewayError(Code.INVALID_JSON, f"the body nests deeper than {JSON_NESTING_MAX} levels")
     return value
 
@@ -43,15 +50,22 @@ def validate(model: type[ModelT], value: dict[str, Any], *, strict: bool = True)
     try:
         return model.model_validate(value, strict=strict)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        first = _first(error)
         known = sorted(field.alias or name for name, field in model.model_fields.items())
-        if first["type"] == "extra_forbidden":
+        if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
             raise GatewayError(
                 Code.INVALID_REQUEST, "unknown field; allowed are: " + ", ".join(known), allowed=known
             ) from error
         field = _where(first["loc"], known)
         message = first["msg"].removeprefix("Value error, ")
         raise GatewayError(Code.INVALID_REQUEST, f"{field or 'request'}: {message}", param=field) from error
+
+
+def _first(error: ValidationError) -> ErrorDetails:
+    """What is wrong with the first field that is wrong; of several readings of it the one that came furthest."""
+    details = error.errors(include_url=False, include_input=False, include_context=False)
+    same_field = [each for each in details if each["loc"][:1] == details[0]["loc"][:1]]
+    return max(same_field, key=lambda each: len(each["loc"]))
 
 
 def _where(location: tuple[int | str, ...], known: list[str]) -> str | None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway import events
 from gateway.dialects.errors import native_refusal
-from gateway.dialects.fields import Name, parse_object, validate
+from gateway.dialects.fields import Name, parse_json, parse_object, validate
 from gateway.errors import Code, GatewayError
 from gateway.events import Event, Record
 from gateway.request import OnDisconnect, StreamRequest, Voice
@@ -91,8 +91,8 @@ class NativeDialect:
         values: Json = {}
         for name, text in query.items():
             values[name] = text
-            if name in _STRUCTURED and text[:1] in "[{":
-                values[name] = parse_object(b'{"value":' + text.encode() + b"}")["value"]
+            if name in _STRUCTURED and text.startswith(("[", "{")):
+                values[name] = parse_json(text)
         return self._request(validate(_Body, values, strict=False))
 
     def _request(self, body: _Body) -> StreamRequest:
@@ -185,7 +185,8 @@ class NativeEncoder:
 
     def _frame(self, name: str, data: Json) -> Frame:
         if self._unnamed:
-            return Frame(orjson.dumps({"event": name, **data}))
+            # Said again behind the data: free-form data must not pass itself off as another event.
+            return Frame(orjson.dumps({"event": name} | data | {"event": name}))
         return Frame(orjson.dumps(data), name.encode())
 
 

@@ -54,7 +54,10 @@ class Refusals:
             except web.HTTPException as error:
                 if error.status < 400:
                     raise
-                return self._answer(request, self._translate(error))
+                response = self._answer(request, self._translate(error))
+                if "Allow" in error.headers:
+                    response.headers["Allow"] = error.headers["Allow"]
+                return response
             except (ConnectionError, asyncio.CancelledError):
                 raise
             except Exception:
@@ -64,11 +67,13 @@ class Refusals:
         return answer
 
     async def sign(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Every answer carries its request's id, and no versions. aiohttp's own refusal of `Expect` is put in our words."""
+        """Every answer carries its request's id, and no versions."""
         if response.status == 417 and isinstance(response, web.Response):
+            # aiohttp refuses an `Expect` before any middleware is asked, and repeats what was sent.
             error = GatewayError(Code.BAD_HTTP, "the only expectation that can be met is 100-continue", status=417)
-            response.body = orjson.dumps(self._dialect(request).refusal(error))
+            body = response.body = orjson.dumps(self._dialect(request).refusal(error))
             response.content_type = "application/json"
+            response.headers["Content-Length"] = str(len(body))
         response.headers["X-Request-Id"] = request_id.get()
         response.headers["Server"] = "sse-gateway"
         if is_one_too_many(request):

@@ -33,6 +33,7 @@ const TASKS = {
   reload: () => page.reload(),
   type: ({ at, text }) => page.type(at, text),
   click: ({ at }) => page.click(at),
+  until: ({ expression, limit }) => page.waitForFunction(expression, { timeout: limit, polling: 'mutation' }),
   evaluate: ({ expression }) => page.evaluate(expression),
   watch: ({ number, url, closeOn }) => {
     const given = `EventSource, ${JSON.stringify(url)}, ${JSON.stringify(closeOn)}`;

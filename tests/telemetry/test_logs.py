@@ -82,7 +82,8 @@ class _StuckStream(io.StringIO):
 def test_a_stuck_reader_costs_lines_and_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not fit into the queue is dropped and counted."""
     monkeypatch.setattr(logs, "QUEUE_MAX_LINES", 5)
-    stream, dropped = _StuckStream(), []
+    stream = _StuckStream()
+    dropped: list[int] = []
     handler = logs.QueuedLines(stream, dropped.append)
     for number in range(20):
         handler.emit(logging.makeLogRecord({"msg": str(number)}))
@@ -94,7 +95,8 @@ def test_a_stuck_reader_costs_lines_and_no_time(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_closed_stream_is_counted_not_raised() -> None:
     """Standard error may be gone before we are."""
-    stream, dropped = io.StringIO(), []
+    stream = io.StringIO()
+    dropped: list[int] = []
     stream.close()
     handler = logs.QueuedLines(stream, dropped.append)
     handler.emit(logging.makeLogRecord({"msg": "late"}))

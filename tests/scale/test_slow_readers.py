@@ -1,0 +1,218 @@
+"""One bad reader costs a fixed price, and the others do not notice."""
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from gateway.events import RECORD_OVERHEAD_BYTES
+from tests.feed import Feed, feed, question, text
+from tests.house import Process, Seen, gateway_process
+from tests.load import Address, Client, all_closed, ask, ask_all, at_scale, get, mute, over, p99, post
+from tests.nginx import MISSING, Nginx
+from tests.scale.figures import KIB, SS, becomes, kernel_bytes, rss_bytes, samples, total
+
+PRICE = 192 * KIB
+"""What a reader that takes nothing may cost, in this process and in the kernel together."""
+
+SLOW = at_scale(100, 1000)
+OTHERS = at_scale(200, 500)
+BIG = {"tokens": 2000, "rate": 800, "size": 200}
+"""400 kB of text in 2.5 s: far more than the buffers between us and a client hold."""
+
+needs_nginx = pytest.mark.skipif(MISSING, reason="nginx or openssl is not installed")
+needs_ss = pytest.mark.skipif(SS is None, reason="ss (iproute2) is not installed")
+
+
+@dataclass
+class Edge:
+    """Where clients connect, and how to weigh what stands behind."""
+
+    address: Address
+    gateway: Process
+    nginx: Nginx | None
+    uds: str | None
+
+    def weigh(self) -> int:
+        """Bytes that gateway, nginx and the kernel hold."""
+        held = rss_bytes(self.gateway.pid)
+        held += kernel_bytes(path=self.uds) if self.uds else kernel_bytes(self.gateway.port)
+        if self.nginx is not None:
+            held += rss_bytes(self.nginx.pid) + kernel_bytes(self.nginx.port)
+        return held
+
+    @property
+    def inside(self) -> Address:
+        """Where the gateway itself listens."""
+        return self.uds or ("127.0.0.1", self.gateway.port)
+
+
+@contextlib.contextmanager
+def edge(kind: str, service: Feed, folder: Path, **settings: str) -> Iterator[Edge]:
+    """A gateway, alone or with nginx in front of it."""
+    environment = {"OPENAI_BASE_URL": service.url, "GATEWAY_SERVER__USER_TIMEOUT_S": "60", **settings}
+    with contextlib.ExitStack() as stack:
+        uds = str(folder / "http.sock") if kind == "nginx unix" else None
+        process = stack.enter_context(gateway_process(*(["--uds", uds] if uds else []), **environment))
+        if kind == "direct":
+            yield Edge(("127.0.0.1", process.port), process, None, None)
+            return
+        nginx = stack.enter_context(Nginx(folder, [f"unix:{uds}" if uds else f"127.0.0.1:{process.port}"]))
+        yield Edge(("127.0.0.1", nginx.port), process, nginx, uds)
+
+
+async def detached(address: Address, asked: str) -> str:
+    """The id of a stream that was opened without a reader."""
+    client = await ask(address, post("/stream?detach", {"query": asked}))
+    await client.done
+    return str(json.loads(client.body)["stream_id"])
+
+
+def left_over(sock: socket.socket) -> Client:
+    """What had reached a client before it was cut, read now."""
+    client = Client(b"")
+    sock.settimeout(5)
+    with contextlib.suppress(ConnectionError):
+        while data := sock.recv(1 << 20):
+            client.data_received(data)
+    return client
+
+
+async def come_back(address: Address, before: Seen, sid: str) -> Seen:
+    """Resume behind the last event that was seen whole: both connections as one."""
+    last = before.logged[-1].id if before.logged else ""
+    client = await ask(address, get(f"/stream/{sid}", **({"Last_Event_ID": last} if last else {})))
+    async with asyncio.timeout(20):
+        await client.done
+    after = client.seen()
+    return Seen(after.status, after.headers, before.events + after.events, cut=after.cut)
+
+
+@contextlib.asynccontextmanager
+async def others(address: Address) -> AsyncIterator[list[Client]]:
+    """Readers who read, 20 tokens a second for 6 s."""
+    asked = [post("/stream", {"query": question(120, 20, mark=f"r{number}.")}) for number in range(OTHERS)]
+    readers = await ask_all(address, asked)
+    yield readers
+    await over(readers)
+    for number, reader in enumerate(readers):
+        assert reader.seen().text == text(120, mark=f"r{number}.")
+
+
+def gaps(readers: list[Client], begin: float, end: float) -> list[float]:
+    """Seconds between two reads, of all readers, between these times."""
+    return [b - a for r in readers for a, b in zip(r.times, r.times[1:], strict=False) if begin <= a and b <= end]
+
+
+@needs_ss
+@pytest.mark.parametrize("kind", ["direct", pytest.param("nginx unix", marks=needs_nginx)])
+async def test_a_reader_that_takes_nothing_has_a_price_and_is_cut_and_resumes(kind: str, tmp_path: Path) -> None:
+    """At most 192 KiB each; the others' gaps stay as they were; the exact text in the end."""
+    loop = asyncio.get_running_loop()
+    async with feed() as service:
+        with edge(kind, service, tmp_path, GATEWAY_DELIVERY__WRITE_DEADLINE_S="2") as at:
+            async with others(at.address) as readers:
+                await asyncio.sleep(1)
+                quiet, weight = loop.time(), at.weigh()
+                await asyncio.sleep(1)
+                loud = loop.time()
+                sid = await detached(at.address, question(**BIG, mark="b"))
+                with all_closed([mute(at.address, get(f"/stream/{sid}")) for _ in range(SLOW)]) as slow:
+                    await asyncio.sleep(1.8)
+                    kept = (await samples(at.inside))["ssegw_buffer_bytes"]
+                    price = (at.weigh() - weight - kept) / SLOW
+                    await becomes(at.inside, ssegw_slow_consumer_total=SLOW)
+                    cut = [left_over(sock).seen() for sock in slow]
+            before, meanwhile = p99(gaps(readers, quiet, loud)), p99(gaps(readers, loud, loud + 3))
+            print(f"{kind}: {price / KIB:.0f} KiB a reader, gaps p99 {before * 1e3:.0f} -> {meanwhile * 1e3:.0f} ms")
+            assert price <= PRICE
+            assert meanwhile <= 3 * before + 0.1
+            assert all(seen.cut for seen in cut)
+            whole = await asyncio.gather(*(come_back(at.address, seen, sid) for seen in cut[:50]))
+    assert {seen.text for seen in whole} == {text(BIG["tokens"], BIG["size"], "b")}
+    assert all(_seqs(seen) == list(range(1, _seqs(seen)[-1] + 1)) for seen in whole if not _folded(seen))
+
+
+def _seqs(seen: Seen) -> list[int]:
+    return [int(event.id.rpartition("-")[2]) for event in seen.logged]
+
+
+def _folded(seen: Seen) -> bool:
+    """Whether the reader came late enough to get text in one piece."""
+    return any(data.get("replace") for data in seen.data("text"))
+
+
+@needs_ss
+async def test_what_small_events_weigh_on_the_wire_is_bounded_too(tmp_path: Path) -> None:
+    """A reader that comes back to thousands of small events and takes none of them costs no more, in any dialect."""
+    async with feed() as service:
+        with edge("direct", service, tmp_path, GATEWAY_DELIVERY__WRITE_DEADLINE_S="3") as at:
+            sid = await detached(at.address, question(8000, size=6, hang=True))
+            async with asyncio.timeout(10):
+                while (await samples(at.inside))["ssegw_buffer_bytes"] < 8000 * RECORD_OVERHEAD_BYTES:
+                    await asyncio.sleep(0.05)
+            asked = [get(f"/stream/{sid}?dialect={name}", Last_Event_ID=f"{sid}-1-1") for name in ("native", "openai")]
+            asked.append(get(f"/stream/{sid}"))
+            weight = at.weigh()
+            with all_closed([mute(at.address, asked[number % 3]) for number in range(SLOW)]):
+                await becomes(at.inside, ssegw_readers_active=SLOW)
+                await asyncio.sleep(0.5)
+                price = (at.weigh() - weight) / SLOW
+                print(f"replay of small events: {price / KIB:.0f} KiB a reader")
+                assert price <= PRICE
+            await becomes(at.inside, ssegw_readers_active=0)
+
+
+@needs_ss
+async def test_a_reader_that_lags_too_far_is_cut_before_the_deadline(tmp_path: Path) -> None:
+    """The lag bound counts bytes; what it was cut off from is there when it comes back, and the kernel keeps nothing."""
+    settings = {"GATEWAY_DELIVERY__WRITE_DEADLINE_S": "60", "GATEWAY_DELIVERY__LAG_ABORT_BYTES": "65536"}
+    async with feed() as service:
+        with edge("direct", service, tmp_path, **settings) as at:
+            sid = await detached(at.address, question(1500, 1500, 200, mark="b"))
+            with all_closed([mute(at.address, get(f"/stream/{sid}")) for _ in range(20)]) as slow:
+                await becomes(at.inside, ssegw_slow_consumer_total=20, ssegw_readers_left_total=20)
+                assert kernel_bytes(at.gateway.port) < 20 * 16 * KIB
+                whole = [await come_back(at.address, left_over(sock).seen(), sid) for sock in slow[:3]]
+    assert {seen.text for seen in whole} == {text(1500, 200, "b")}
+
+
+async def test_a_slow_reader_that_goes_on_taking_is_served_to_the_end(tmp_path: Path) -> None:
+    """24 kB/s with a deadline of 0.5 s is like 0.8 kB/s with the usual 15 s; and 1 kB/s of a short answer."""
+    async with feed() as service:
+        with edge("direct", service, tmp_path, GATEWAY_DELIVERY__WRITE_DEADLINE_S="0.5") as at:
+            long = mute(at.address, post("/stream", {"query": question(1500, 0, mark="l")}))
+            short = mute(at.address, post("/stream", {"query": question(20, 20, mark="s")}))
+            with all_closed([long, short]):
+                seen = await asyncio.gather(_sip(long, 24_000), _sip(short, 1000))
+            assert total(await samples(at.inside), "ssegw_readers_left_total{ending=slow}") == 0
+    assert [one.text for one in seen] == [text(1500, mark="l"), text(20, mark="s")]
+    assert not any(one.cut for one in seen)
+
+
+async def _sip(sock: socket.socket, bytes_per_s: int) -> Seen:
+    """Read at that pace until the answer is whole or cut."""
+    client, loop = Client(b""), asyncio.get_running_loop()
+    with contextlib.suppress(ConnectionError):
+        while not client.whole and (data := await loop.sock_recv(sock, bytes_per_s // 40)):
+            client.data_received(data)
+            await asyncio.sleep(1 / 40)
+    return client.seen()
+
+
+async def test_nobody_waits_for_ever_for_the_last_words_to_be_taken(tmp_path: Path) -> None:
+    """Whatever the buffers still hold when a stream ends, its connection is gone after the deadline."""
+    settings = {"GATEWAY_DELIVERY__WRITE_DEADLINE_S": "0.5", "GATEWAY_SERVER__KEEPALIVE_S": "0.5"}
+    async with feed() as service:
+        with edge("direct", service, tmp_path, **settings) as at:
+            # Lengths around what the buffers hold: with some of them just the end of the body finds no room.
+            asked = [post("/stream", {"query": question(tokens)}) for tokens in range(620, 860)]
+            with all_closed([mute(at.address, one) for one in asked]):
+                found = await becomes(at.inside, ssegw_readers_left_total=len(asked), ssegw_connections_open=1)
+    assert found["ssegw_readers_left_total{ending=finished}"] > 0
+    assert found["ssegw_readers_left_total{ending=slow}"] > 0

@@ -1,0 +1,259 @@
+"""The documentation cannot lie: what its tables say is compared with the code, and what it points to exists."""
+
+import json
+import re
+import struct
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import Counter, Gauge, Histogram
+
+from gateway import events
+from gateway.app import Gateway
+from gateway.cli import _parser
+from gateway.delivery.http import HEADERS, stream_headers
+from gateway.dialects.native import _Body, told
+from gateway.errors import Code
+from gateway.hub import _OUTCOME_OF_CODE, _OUTCOME_OF_REASON
+from gateway.routes.streams import CONTROLS
+from gateway.settings import NOT_YET, PREFIX, Section, Settings, load
+from gateway.telemetry.prometheus import PrometheusMetrics
+from tests.documents import DOCUMENTS, ROOT, anchors, blocks, links, names_in, prose_of, table, text_of
+from tests.doubles import stream_of
+
+SOURCES = {path: path.read_text("utf-8") for path in sorted((ROOT / "gateway").rglob("*.py"))}
+UNITS = {"_per_s": "tokens/s", "_bytes": "bytes", "_ms": "ms", "_s": "s"}
+COUNTED = {"backlog": "connections", "max_connections": "connections", "max_events": "events", "max_streams": "streams"}
+FREE_FORM = {"status", "metadata", "citation", "warning", "progress", "results"}
+SAMPLES: list[events.Event] = [
+    events.Opened("m"),
+    events.Status("thinking"),
+    events.Metadata({}),
+    events.Text("a", replace=True),
+    events.Reasoning("a"),
+    events.Refusal("a"),
+    events.ToolCall(0),
+    events.Citation({}),
+    events.Audio(b"", "mp3", 24_000, "", 0, True, 0),
+    events.AudioEvicted(0),
+    events.Suggestions(()),
+    events.Progress({}),
+    events.PartialResult("", 0, True),
+    events.Results({}),
+    events.Custom("own", {}),
+    events.Warned("GAP", ""),
+    events.TextComplete("stop"),
+    events.Completed("completed", "stop", None, 0, 0),
+    events.Failed("INTERNAL", "", True, 500, 0),
+]
+
+
+def settings() -> dict[str, tuple[str, str]]:
+    """Every setting's full name, with its section and its own name."""
+    found = {}
+    for section, field in Settings.model_fields.items():
+        assert isinstance(field.annotation, type)
+        assert issubclass(field.annotation, Section)
+        for name in field.annotation.model_fields:
+            found[f"{section}.{name}"] = (section, name)
+    return found
+
+
+def unit_of(name: str) -> str:
+    """The unit that a setting's name ends with, or what it counts."""
+    return COUNTED.get(name) or next((unit for end, unit in UNITS.items() if name.endswith(end)), "")
+
+
+def test_every_setting_is_in_the_table_with_its_default_unit_and_variable() -> None:
+    """Whoever looks a setting up finds what is in force when it is not set."""
+    rows = table("operations.md", "Setting", "Default", "Unit", "Environment", "Meaning")
+    assert set(rows) == set(settings())
+    defaults = Settings().model_dump(mode="json")
+    for full, (section, name) in settings().items():
+        row = rows[full]
+        assert json.loads(row["Default"].strip("`")) == defaults[section][name], full
+        assert row["Unit"] == unit_of(name), full
+        assert row["Environment"] == f"`{PREFIX}{section}__{name}`".upper(), full
+        assert row["Meaning"].endswith((".", "…")), full
+
+
+def test_every_name_of_the_ecosystem_is_in_the_table() -> None:
+    """What is heard, what it sets, and what is heard in vain so far."""
+    rows = table("operations.md", "Name", "Sets", "Unit")
+    said = {name: (row["Sets"].strip("`"), row["Unit"]) for name, row in rows.items()}
+    heard = {
+        name: (f"{section}.{setting}", "ms" if divisor else "")
+        for name, (section, setting, divisor) in Settings.ALIASES.items()
+    }
+    assert said == {**heard, **dict.fromkeys(NOT_YET, ("nothing yet", ""))}
+
+
+def test_every_setting_that_a_document_names_exists() -> None:
+    """A renamed setting is renamed everywhere."""
+    sections = "|".join(Settings.model_fields)
+    for path in DOCUMENTS:
+        for name in re.findall(rf"`((?:{sections})\.[a-z]\w*)`", prose_of(path)):
+            assert name in settings() or (ROOT / "gateway" / name).exists() or name.endswith(".py"), (path.name, name)
+
+
+def test_every_error_code_is_in_the_table() -> None:
+    """Code, status, whether it helps to ask again, and the meaning, word for word."""
+    rows = table("api.md", "Code", "Status", "Retryable", "Meaning")
+    said = {name: (row["Status"], row["Retryable"], row["Meaning"]) for name, row in rows.items()}
+    assert said == {code.name: (str(code.status), "yes" if code.retryable else "no", code.meaning) for code in Code}
+
+
+def test_every_event_is_in_the_table_with_the_names_in_its_data() -> None:
+    """No event on the wire is unknown to the table, none in the table is unknown to the wire."""
+    kinds = {kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, events.Event)}
+    assert {type(sample) for sample in SAMPLES} == kinds - {events.Event}
+    rows = table("api.md", "Event", "When", "Data")
+    on_the_wire = [told(sample) for sample in SAMPLES if not isinstance(sample, events.Custom)]
+    assert set(rows) == {name for name, _ in on_the_wire} | {"connected", "close"}
+    for name, data in on_the_wire:
+        if name not in FREE_FORM:
+            assert set(data) <= names_in(rows[name]["Data"]), name
+
+
+def test_every_state_and_every_warning_is_in_its_table() -> None:
+    """Their words are collected from the code, where they are written as literals."""
+    code = "\n".join(SOURCES.values())
+    answers = "\n".join(SOURCES[ROOT / "gateway" / name] for name in ("dialects/native.py", "routes/refusals.py"))
+    states = re.findall(r'"state": "(\w+)"', answers) + re.findall(r'send_away(?:_all)?\("(\w+)"', code)
+    assert set(table("api.md", "State", "When")) == set(states)
+    warnings = re.findall(r'(?:Warned|_lose)\(\s*"([A-Z_]+)"', code) + re.findall(r'"code": "([A-Z_]+)"', answers)
+    assert set(table("api.md", "Code", "Meaning")) == set(warnings)
+
+
+def test_every_request_field_and_parameter_is_in_its_table() -> None:
+    """The fields of a question, and the parameters that say how to answer."""
+    assert set(table("api.md", "Field", "Type", "Meaning")) == set(_Body.model_fields)
+    assert set(table("api.md", "Parameter", "Meaning")) == CONTROLS
+
+
+async def test_every_endpoint_is_in_the_table() -> None:
+    """Method and path of every route, and nothing else. The HEAD that comes with each page is not told."""
+    routes = Gateway(load(None, {}))._runner.app.router.routes()
+    served = {
+        (route.method, route.resource.canonical)
+        for route in routes
+        if route.resource and route.method != "HEAD" and route.resource.canonical != "/stream/{other}"
+    }
+    rows = re.findall(r"^\| (GET|POST|DELETE) \| `([^`]+)` \|", text_of("api.md"), re.MULTILINE)
+    assert len(rows) == len(set(rows))
+    assert set(rows) == served
+
+
+def test_every_header_is_in_its_table() -> None:
+    """What the code reads from a request and what it gives with an answer."""
+    code = "\n".join(SOURCES[path] for path in SOURCES if path.parent.name in ("routes", "delivery"))
+    read = re.findall(r'request\.headers(?:\.get\(|\[)?"?([\w-]+)"', code) + re.findall(r'"(X-[\w-]+-Id)"\)', code)
+    listed = set(table("api.md", "Request header", "Meaning"))
+    assert {"Last-Event-ID", "Idempotency-Key", "Accept", "X-Request-Id", "X-User-Id", "X-Session-Id"} <= set(read)
+    assert set(read) - {"Content-Encoding"} <= listed
+    given = {*HEADERS, *stream_headers(stream_of())} | set(re.findall(r'headers\["([\w-]+)"\] =', code))
+    assert {"Retry-After", "Server"} <= given
+    assert set(table("api.md", "Response header", "Meaning")) == given - {"Content-Length"}
+
+
+def test_every_metric_is_in_the_table_with_its_type_and_labels() -> None:
+    """The series of the gateway itself; the process's own are the Prometheus client's."""
+    rows = table("operations.md", "Series", "Type", "Labels", "Meaning")
+    said = {name: (row["Type"], names_in(row["Labels"])) for name, row in rows.items()}
+    kept: dict[str, Any] = {}
+    for metric in vars(PrometheusMetrics()).values():
+        if isinstance(metric, (Counter, Gauge, Histogram)):
+            (family,) = metric.describe()
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            kept[name] = (family.type, set(metric._labelnames))
+    assert said == kept
+
+
+def test_every_outcome_of_a_stream_is_told() -> None:
+    """The closed set behind the label `outcome`."""
+    outcomes = {*_OUTCOME_OF_REASON.values(), *_OUTCOME_OF_CODE.values()} | set(
+        re.findall(r'"((?:provider|caller|ok)\w*)"', SOURCES[ROOT / "gateway" / "hub.py"])
+    )
+    assert {"ok", "caller_cancel", "provider_error", "provider_timeout_first"} <= outcomes
+    assert outcomes <= names_in(prose_of(ROOT / "docs" / "operations.md").replace("\n", " "))
+
+
+def test_every_make_target_that_a_document_names_exists() -> None:
+    """Nobody is sent to a command that is not there."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    named = {name for path in DOCUMENTS for name in re.findall(r"`make ([a-z-]+)", path.read_text("utf-8"))}
+    named |= {name for block in blocks() for name in re.findall(r"^(?:.* )?make ([a-z-]+)$", block.code, re.MULTILINE)}
+    assert {"run", "help", "check"} <= named <= targets
+
+
+def test_every_option_that_a_document_names_exists() -> None:
+    """Options of the command line, in the text and in the examples."""
+    commands = next(iter(_parser()._subparsers._group_actions)).choices  # type: ignore[union-attr]
+    assert isinstance(commands, dict)
+    options = {option for command in commands.values() for option in command._option_string_actions}
+    named = set(re.findall(r"`(--\w[\w-]*)", text_of("operations.md")))
+    named |= {
+        option
+        for block in blocks()
+        for line in re.findall(r"-m gateway .*", block.code)
+        for option in re.findall(r"--\w[\w-]*", line)
+    }
+    assert {"--port", "--text"} <= named <= options
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_inside_the_project_resolves(path: Path) -> None:
+    """Files exist, and so do the headings that a link points to."""
+    for link in links(path):
+        if re.match(r"https?:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name).resolve() if name else path
+        assert target.is_relative_to(ROOT), link
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_every_shipped_configuration_file_has_its_instructions() -> None:
+    """What lies in nginx/ and systemd/ is mentioned where its installation is described."""
+    linked = {Path(link).name for link in links(ROOT / "docs" / "operations.md")}
+    shipped = {path.name for folder in ("nginx", "systemd") for path in (ROOT / folder).iterdir()}
+    assert shipped <= linked
+
+
+def test_the_picture_of_the_chat_page_is_small_and_of_its_size() -> None:
+    """1200 by 800 pixels, below 150 kB."""
+    picture = (ROOT / "docs" / "chat.png").read_bytes()
+    assert struct.unpack(">II", picture[16:24]) == (1200, 800)
+    assert len(picture) < 150_000
+
+
+def test_the_changelog_keeps_its_form() -> None:
+    """Keep a Changelog: Unreleased first, versions with dates, and six kinds of change."""
+    text = text_of("CHANGELOG.md")
+    versions = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert versions[0] == "[Unreleased]"
+    assert all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d{2}-\d{2}", version) for version in versions[1:])
+    kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert set(re.findall(r"^### (.*)$", text, re.MULTILINE)) <= kinds
+
+
+def test_no_tracked_file_holds_a_path_of_one_machine_a_registry_or_a_key() -> None:
+    """What is true on one machine only, or is secret, does not belong to the project."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False, timeout=30)
+    if listed.returncode:
+        pytest.skip("this is no checkout")
+    forbidden = re.compile(
+        r"(?<![\w.~/])/(?:work|root|home)/\w"
+        r"|\b(?:files|registry|deb|pypi)\.\w+\.(?:org|net|com)\b|\bpypi\.org\b"
+        r"|\bsk-[A-Za-z0-9_-]{20,}|\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_\w{30,}|\bAIza[\w-]{35}"
+        r"|-----BEGIN [A-Z ]*PRIVATE" + " KEY-----"
+    )
+    for name in listed.stdout.decode().split("\0"):
+        path = ROOT / name
+        if not name or not path.is_file():
+            continue
+        found = forbidden.search(path.read_bytes().decode("utf-8", "replace"))
+        assert found is None, f"{name}: {found[0] if found else ''}"
