@@ -2,6 +2,7 @@
 """Doubles: small true things that stand in for big ones, each with a script or a memory of its own."""
 
 import asyncio
+import selectors
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -57,18 +58,30 @@ class ManualClock:
         self.now += seconds
 
 
+class _JumpingSelector(selectors.SelectSelector):
+    """Does not wait: the clock jumps to when the waiting would be over."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self._clock.advance(timeout or 0.0)
+        return super().select(0 if timeout is not None else None)
+
+
 class ManualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time is moved by hand, so that a test of seconds takes none."""
+    """An event loop whose time is moved by hand, or jumps while everybody waits: a test of seconds takes none."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.clock = ManualClock()
+        super().__init__(_JumpingSelector(self.clock))
 
     def time(self) -> float:
         return self.clock()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run `work` to its end; it must not wait for time."""
+        """Run `work` to its end; time jumps to whatever it waits for."""
         return self.run_until_complete(work)
 
     def turn(self, times: int = 5) -> None:
@@ -104,7 +117,7 @@ class RecordingMetrics(Metrics):
 HANG = float("inf")
 """A step of a script: wait for ever."""
 
-Step = Batch | float | BaseException | asyncio.Event
+Step = Sequence[Event] | float | BaseException | asyncio.Event
 
 
 class ScriptedSource:
@@ -123,8 +136,8 @@ class ScriptedSource:
         self.calls += 1
         try:
             for step in self._script:
-                if isinstance(step, list):
-                    yield step
+                if isinstance(step, Sequence):
+                    yield list(step)
                 elif isinstance(step, BaseException):
                     raise step
                 elif isinstance(step, asyncio.Event):

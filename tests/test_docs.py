@@ -13,6 +13,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from gateway import events
 from gateway.app import Gateway
 from gateway.cli import _parser
+from gateway.delivery.connection import Ending
 from gateway.delivery.http import HEADERS, stream_headers
 from gateway.dialects.native import _Body, told
 from gateway.errors import Code
@@ -171,13 +172,15 @@ def test_every_metric_is_in_the_table_with_its_type_and_labels() -> None:
     assert said == kept
 
 
-def test_every_outcome_of_a_stream_is_told() -> None:
-    """The closed set behind the label `outcome`."""
+def test_every_outcome_of_a_stream_and_of_a_connection_is_told() -> None:
+    """The closed sets behind the labels `outcome` and `ending`."""
     outcomes = {*_OUTCOME_OF_REASON.values(), *_OUTCOME_OF_CODE.values()} | set(
         re.findall(r'"((?:provider|caller|ok)\w*)"', SOURCES[ROOT / "gateway" / "hub.py"])
     )
     assert {"ok", "caller_cancel", "provider_error", "provider_timeout_first"} <= outcomes
     assert outcomes <= names_in(prose_of(ROOT / "docs" / "operations.md").replace("\n", " "))
+    rows = table("operations.md", "Series", "Type", "Labels", "Meaning")
+    assert names_in(rows["ssegw_readers_left_total"]["Meaning"]) == {ending.value for ending in Ending}
 
 
 def test_every_make_target_that_a_document_names_exists() -> None:

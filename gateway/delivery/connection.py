@@ -126,7 +126,12 @@ class Connection:
                 self._fail(SlowClient())
             return
         try:
-            self._write(self._framer.frame(records))
+            data = self._framer.frame(records)
+            if len(data) > self._patience.turn_bytes and len(records) > 1:
+                # A burst: it goes out in turns, as far as the client takes it, or each reader would hold all of it.
+                self._stop_live()
+                return
+            self._write(data)
         except Exception as error:
             self._fail(error)
             return

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.clients import listeners
-from tests.clients.heard import Heard
+from tests.clients.heard import LIMIT_S, Heard
 from tests.clients.node import CHROMIUM, FIREFOX, MISSING, Browser
 from tests.house import eventually
 
@@ -60,7 +60,7 @@ def in_browser(browser: Browser) -> EventSourceListener:
     async def listen(base: str, close_on: str = "complete,error", query: str = "query=hi") -> Heard:
         await browser.ask("goto", url=f"{base}/")
         heard = await browser.watch(f"/stream?{query}", tuple(close_on.split(",")))
-        await eventually(lambda: heard.ended, 30.0)
+        await eventually(lambda: heard.ended, LIMIT_S)
         return heard
 
     return listen

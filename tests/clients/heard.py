@@ -1,10 +1,18 @@
 """What an application was told by its client library, whichever that is, and what it makes of it."""
 
+import os
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+
+FULL = os.environ.get("SSEGW_FULL") == "1"
+HEARTBEAT_S, SILENCE_S = (15.0, 62.0) if FULL else (0.12, 1.2)
+"""The silence that is tested, and the heartbeats in it."""
+
+LIMIT_S = 20.0 + 3 * SILENCE_S
+"""For any client to hear any answer."""
 
 Line = dict[str, Any]
 """`saw`: open, event, failure (an exception reached the application), lost (connection; it is tried again), end."""

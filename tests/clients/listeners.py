@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
@@ -12,15 +11,11 @@ import openai
 import orjson
 
 from gateway.sse import Parser
-from tests.clients.heard import Heard
+from tests.clients.heard import FULL, Heard
 from tests.clients.node import hear
 
 QUESTION = {"query": "hi"}
 ASKED: Any = {"model": "up-1", "messages": [{"role": "user", "content": "hi"}], "stream": True}
-FULL = os.environ.get("SSEGW_FULL") == "1"
-HEARTBEAT_S, SILENCE_S = (15.0, 62.0) if FULL else (0.12, 1.2)
-"""The silence that is tested, and the heartbeats in it."""
-
 READ_LIMIT_S = 20.0 if FULL else 1.0
 """How long httpx waits for the next byte: longer than it takes a heartbeat to come, shorter than the silence."""
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from tests.clients.heard import Heard, Line
+from tests.clients.heard import LIMIT_S, Heard, Line
 from tests.house import eventually
 
 HERE = Path(__file__).parent
@@ -77,7 +77,7 @@ class Node:
         self._errors.close()
 
 
-async def hear(script: str, *arguments: str, limit_s: float = 20.0) -> Heard:
+async def hear(script: str, *arguments: str, limit_s: float = LIMIT_S) -> Heard:
     """What a client sees from its start to its exit."""
     heard = Heard()
     node = Node(script, *arguments, take=heard.lines.append)

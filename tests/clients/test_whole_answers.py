@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.clients.conftest import NATIVE, EventSourceListener, listener
-from tests.clients.heard import Heard
-from tests.clients.listeners import HEARTBEAT_S, OPENAI, SILENCE_S
+from tests.clients.heard import HEARTBEAT_S, SILENCE_S, Heard
+from tests.clients.listeners import OPENAI
 from tests.cutter import Cutter, cutter, unchunked
 from tests.house import house
 from tests.upstream import END, Step, answer, chunked, streamed, upstream

@@ -1,4 +1,4 @@
-"""Asking the same thing again: one key, one generation, however many ask at once; and a key that failed is free again."""
+"""Asking the same again: one key, one generation, however many ask at once; a key that failed is free again."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""Coming back over real HTTP: from every event, in every way, to the identical rest; what cannot be honoured is said."""
+"""Coming back over real HTTP: from every event, in every way, to the identical rest; what is lost is said."""
 
 import asyncio
 from collections.abc import Callable

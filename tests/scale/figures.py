@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ KIB = 1024
 async def fetch(address: Address, path: str) -> tuple[int, bytes]:
     """Status and body of a GET."""
     client = await ask(address, request("GET", path, Connection="close"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         await client.done
     return client.status, client.body
 
@@ -47,14 +48,27 @@ def total(found: dict[str, float], name: str) -> float:
     return sum(value for key, value in found.items() if key.partition("{")[0] == name)
 
 
-async def becomes(address: Address, limit_s: float = 10.0, **wanted: float) -> dict[str, float]:
+async def until(
+    address: Address, condition: Callable[[dict[str, float]], bool], limit_s: float = 20.0
+) -> dict[str, float]:
+    """Wait until the samples are as they should be; all of them then."""
+    found: dict[str, float] = {}
+    try:
+        async with asyncio.timeout(limit_s):
+            while True:
+                found = await samples(address)
+                if condition(found):
+                    return found
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise AssertionError(f"it did not come to that: {found}") from None
+
+
+async def becomes(address: Address, limit_s: float = 20.0, **wanted: float) -> dict[str, float]:
     """Wait until the sums of these series are what is wanted; all samples then."""
-    async with asyncio.timeout(limit_s):
-        while True:
-            found = await samples(address)
-            if all(total(found, name) == value for name, value in wanted.items()):
-                return found
-            await asyncio.sleep(0.05)
+    return await until(
+        address, lambda found: all(total(found, name) == value for name, value in wanted.items()), limit_s
+    )
 
 
 def kernel_bytes(port: int | None = None, path: str | None = None) -> int:

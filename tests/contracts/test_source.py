@@ -1,0 +1,154 @@
+"""What every Source promises, wherever its events come from."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+
+import pytest
+
+from gateway.errors import Code, GatewayError
+from gateway.events import Event, Text, TextComplete
+from gateway.resilience.deadline import Deadline
+from gateway.sources.base import Source
+from gateway.sources.local import LocalSource
+from gateway.sources.markdown import Passage
+from gateway.sources.openai import OpenAISource
+from gateway.sources.passages import Library
+from tests.doubles import END, ScriptedSource, question
+from tests.upstream import Upstream, answer, streamed, upstream
+
+TEXT = "Streams survive Wi-Fi, deploys and providers. " * 20
+LIBRARY = Library([Passage("manual.md", "How to dry it", TEXT)])
+
+
+@asynccontextmanager
+async def local() -> AsyncIterator[Source]:
+    """The built-in one."""
+    yield LocalSource(LIBRARY, first_token_s=0, tokens_per_s=2000)
+
+
+def openai_source(service: Upstream) -> OpenAISource:
+    """Towards a scripted upstream."""
+    return OpenAISource(
+        api_key="k",
+        base_url=service.url,
+        connect_s=5,
+        read_s=5,
+        max_connections=10,
+        keepalive_s=5,
+        max_event_bytes=1 << 18,
+    )
+
+
+@asynccontextmanager
+async def openai() -> AsyncIterator[Source]:
+    """A remote one."""
+    async with upstream(lambda _: streamed(answer([f"{n} " for n in range(20)]), gap_s=0.002)) as service:
+        source = openai_source(service)
+        yield source
+        await source.close()
+
+
+@asynccontextmanager
+async def deadline() -> AsyncIterator[Source]:
+    """A source around a source."""
+    async with local() as source:
+        yield Deadline(source, first_token_s=5, silence_s=5, total_s=5)
+
+
+@asynccontextmanager
+async def scripted() -> AsyncIterator[Source]:
+    """The double keeps the promises too, else it proves nothing."""
+    yield ScriptedSource([Text("a")], 0.002, [Text("b"), END])
+
+
+Made = Callable[[], AbstractAsyncContextManager[Source]]
+SOURCES: dict[str, Made] = {"local": local, "openai": openai, "deadline": deadline, "scripted": scripted}
+
+
+@pytest.fixture(params=SOURCES)
+async def source(request: pytest.FixtureRequest) -> AsyncIterator[Source]:
+    """A source of one kind."""
+    async with SOURCES[request.param]() as made:
+        yield made
+
+
+async def batches(source: Source, skip: int = 0) -> list[list[Event]]:
+    """All of them."""
+    return [batch async for batch in source.stream(question("drying"), skip)]
+
+
+async def test_an_answer_ends_with_its_marker_and_nothing_behind_it(source: Source) -> None:
+    """Exactly one, the last event, with the usage."""
+    events = [event for batch in await batches(source) for event in batch]
+    assert [type(event) for event in events].count(TextComplete) == 1
+    assert isinstance(events[-1], TextComplete)
+    assert events[-1].usage is not None
+    assert any(isinstance(event, Text) for event in events)
+
+
+async def test_no_batch_is_empty_and_no_terminal_event_is_made(source: Source) -> None:
+    """The ending of the stream is the pipeline's word."""
+    for batch in await batches(source):
+        assert batch
+        assert not any(event.is_terminal for event in batch)
+
+
+async def test_the_same_source_serves_many_streams_at_once(source: Source) -> None:
+    """None hears anything of another."""
+    answers = await asyncio.gather(*[batches(source) for _ in range(5)])
+    texts = {"".join(e.token for batch in answer for e in batch if isinstance(e, Text)) for answer in answers}
+    assert len(texts) == 1
+
+
+async def test_closing_stops_it_at_once(source: Source) -> None:
+    """In the middle of an answer, without waiting for its end and without an error."""
+    async with asyncio.timeout(1), aclosing(source.stream(question("drying"))) as stream:
+        assert await anext(stream)
+    assert await batches(source)
+
+
+async def test_a_cancelled_consumer_is_cancelled(source: Source) -> None:
+    """Cancellation is never swallowed or translated."""
+    task = asyncio.create_task(batches(source))
+    await asyncio.sleep(0.001)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_an_exact_source_says_the_same_again_from_any_place(source: Source) -> None:
+    """So that another process can go on; one that is not exact refuses to pretend."""
+    events = [event for batch in await batches(source) for event in batch]
+    if source.exact:
+        for skip in (1, 5, len(events) - 1):
+            assert [event for batch in await batches(source, skip) for event in batch] == events[skip:]
+    elif not isinstance(source, ScriptedSource):
+        with pytest.raises(ValueError, match="exact"):
+            await batches(source, 3)
+
+
+async def test_it_has_a_name_and_can_be_checked(source: Source) -> None:
+    """The name is a label of metrics."""
+    assert source.name.isidentifier()
+    await source.check()
+
+
+async def test_closing_a_remote_answer_closes_its_connection() -> None:
+    """The upstream stops paying for tokens that nobody reads."""
+    async with upstream(lambda _: streamed(answer(["x"] * 1000), gap_s=0.01)) as service:
+        source = openai_source(service)
+        async with aclosing(source.stream(question())) as stream:
+            await anext(stream)
+        await service.calls[0].wait_closed(1.0)
+        await source.close()
+
+
+async def test_a_remote_source_that_is_away_fails_its_check() -> None:
+    """With a code, not with a traceback."""
+    async with upstream() as service:
+        source = openai_source(service)
+    with pytest.raises(GatewayError) as raised:
+        await source.check()
+    assert raised.value.code is Code.UPSTREAM_UNAVAILABLE
+    await source.close()

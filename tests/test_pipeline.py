@@ -1,0 +1,212 @@
+"""The pipeline: whatever happens, the last event of its stream is a terminal one, and there is only one."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from gateway.errors import Code, GatewayError
+from gateway.events import Completed, Event, Failed, Suggestions, Text, Usage, Warned
+from gateway.pipeline import Pipeline, usage_of
+from gateway.request import Voice
+from gateway.stages.limit import OutputLimit
+from gateway.streams.stream import Stream
+from tests.doubles import END, HANG, ManualLoop, RecordingMetrics, ScriptedFollower, ScriptedSource, Step, stream_of
+from tests.house import eventually
+
+WHOLE: tuple[Step, ...] = ([Text("a")], [Text("b"), END])
+
+
+async def run(*script: Step, followers: Sequence[ScriptedFollower] = (), limit_s: float = 30.0) -> Stream:
+    """A stream that a pipeline has filled."""
+    stream, source = stream_of(), ScriptedSource(*script)
+    await Pipeline(source, (), followers, follower_limit_s=limit_s, metrics=RecordingMetrics()).run(stream)
+    assert source.closed == source.calls == 1
+    return stream
+
+
+def terminal(stream: Stream) -> Completed | Failed:
+    """The one terminal event, which is the last."""
+    ends = [event for event in stream.events() if event.is_terminal]
+    assert len(ends) == 1
+    assert stream.events()[-1] is ends[0] is stream.terminal
+    assert isinstance(ends[0], (Completed, Failed))
+    return ends[0]
+
+
+async def test_a_whole_answer_completes() -> None:
+    """With the source's reason and usage, the number of pieces and the time it took."""
+    end = terminal(await run(*WHOLE))
+    assert isinstance(end, Completed)
+    assert (end.status, end.finish_reason, end.usage, end.total) == ("completed", "stop", END.usage, 2)
+    assert 0 <= end.duration_ms < 2000
+
+
+@pytest.mark.parametrize("script", [(), ([Text("a")],), ([Text("a")], 0.0)])
+async def test_a_source_without_its_marker_was_cut_off(script: tuple[Step, ...]) -> None:
+    """Never an invented success."""
+    end = terminal(await run(*script))
+    assert isinstance(end, Failed)
+    assert (end.code, end.retryable, end.status) == ("UPSTREAM_TRUNCATED", True, 502)
+
+
+async def test_what_comes_behind_the_marker_is_not_heard() -> None:
+    """The text has ended; the source is closed."""
+    stream = await run(*WHOLE, [Text("more")])
+    assert stream.text() == "ab"
+
+
+@pytest.mark.parametrize("before", [(), ([Text("a")],)], ids=["before content", "after content"])
+@pytest.mark.parametrize(
+    ("error", "code", "status", "retry_after_s"),
+    [
+        (GatewayError(Code.UPSTREAM_RATE_LIMITED, retry_after_s=7), "UPSTREAM_RATE_LIMITED", 429, 7),
+        (GatewayError(Code.UPSTREAM_ERROR, status=529), "UPSTREAM_ERROR", 529, None),
+        (ZeroDivisionError("secret"), "INTERNAL", 500, None),
+        (TimeoutError("secret"), "INTERNAL", 500, None),
+    ],
+)
+async def test_every_failure_is_one_terminal_error(
+    before: tuple[Step, ...], error: Exception, code: str, status: int, retry_after_s: float | None
+) -> None:
+    """A code of the closed set, and nothing of a bug's own words."""
+    end = terminal(await run(*before, error))
+    assert isinstance(end, Failed)
+    assert (end.code, end.status, end.retry_after_s) == (code, status, retry_after_s)
+    assert "secret" not in end.message
+    assert end.timestamp_ms > 1_600_000_000_000
+
+
+@pytest.mark.parametrize("script", [(HANG,), ([Text("a")], HANG)])
+async def test_a_cancelled_stream_completes_as_cancelled(script: tuple[Step, ...]) -> None:
+    """With the reason that sealed it; the source is closed before the terminal event, late events are dropped."""
+    stream, source = stream_of(), ScriptedSource(*script)
+    task = asyncio.create_task(Pipeline(source, metrics=RecordingMetrics()).run(stream))
+    await asyncio.sleep(0)
+    stream.seal("orphaned")
+    stream.append([Text("late")])
+    task.cancel()
+    await task
+    end = terminal(stream)
+    assert isinstance(end, Completed)
+    assert (end.status, end.finish_reason) == ("cancelled", "orphaned")
+    assert source.closed == 1
+    assert stream.late_events == 1
+
+
+async def test_a_stage_can_change_drop_and_fail() -> None:
+    """Stages work in order, in line; what they raise ends the stream as their error."""
+
+    class Shout:
+        def feed(self, events: Sequence[Event]) -> Sequence[Event]:
+            return [Text(event.token.upper()) if isinstance(event, Text) else event for event in events]
+
+    class Drop:
+        def feed(self, events: Sequence[Event]) -> Sequence[Event]:
+            return [event for event in events if event != Text("A")]
+
+    stream = stream_of()
+    await Pipeline(ScriptedSource(*WHOLE), [Shout(), Drop()], metrics=RecordingMetrics()).run(stream)
+    assert stream.text() == "B"
+    failed = stream_of()
+    await Pipeline(ScriptedSource(*WHOLE), [OutputLimit(1)], metrics=RecordingMetrics()).run(failed)
+    assert terminal(failed) == failed.terminal
+    assert isinstance(failed.terminal, Failed)
+    assert failed.terminal.code == "OUTPUT_LIMIT"
+    assert failed.text() == "a"
+
+
+async def test_the_first_content_and_the_gaps_behind_it_are_measured() -> None:
+    """Also where everything comes in one piece."""
+    for script, gaps in ((WHOLE, 1), (([Text("a"), Text("b"), END],), 0), (([END],), None)):
+        metrics = RecordingMetrics()
+        pipeline = Pipeline(ScriptedSource(*script), metrics=metrics)
+        await pipeline.run(stream_of())
+        assert len(metrics.of("first_chunk")) == (0 if gaps is None else 1)
+        assert len(metrics.of("chunk")) == (gaps or 0)
+        assert (pipeline.first_content_at > 0) == (gaps is not None)
+
+
+# Followers.
+
+
+async def test_what_a_follower_makes_comes_before_the_end() -> None:
+    """It reads the whole text first, and the stream waits for it."""
+
+    async def suggest(stream: Stream) -> None:
+        await eventually(lambda: stream.text_ended)
+        stream.append([Suggestions((stream.text(),))])
+
+    stream = await run(*WHOLE, followers=[ScriptedFollower(suggest)])
+    assert stream.events()[-2:] == [Suggestions(("ab",)), terminal(stream)]
+
+
+async def test_a_follower_that_fails_is_a_warning_and_not_the_end() -> None:
+    """The answer is whole all the same."""
+
+    async def fail(stream: Stream) -> None:
+        raise RuntimeError("secret")
+
+    stream = await run(*WHOLE, followers=[ScriptedFollower(fail, "voice")])
+    (warning,) = [event for event in stream.events() if isinstance(event, Warned)]
+    assert (warning.code, warning.details) == ("FOLLOWER_FAILED", {"follower": "voice"})
+    assert "secret" not in warning.message
+    assert isinstance(terminal(stream), Completed)
+
+
+def test_a_follower_that_takes_too_long_is_left_behind() -> None:
+    """At its limit, counted from the end of the text; what it appends later is dropped."""
+    loop = ManualLoop()
+    cancelled: list[float] = []
+
+    async def linger(stream: Stream) -> None:
+        try:
+            await asyncio.sleep(HANG)
+        finally:
+            cancelled.append(loop.time())
+            stream.append([Suggestions(("late",))])
+
+    async def work() -> Stream:
+        stream = await run(100.0, *WHOLE, followers=[ScriptedFollower(linger)], limit_s=5.0)
+        await asyncio.sleep(0)
+        return stream
+
+    begin = loop.time()
+    stream = loop.run(work())
+    loop.close()
+    assert cancelled == [pytest.approx(begin + 105, abs=0.1)]
+    assert isinstance(terminal(stream), Completed)
+    assert stream.late_events == 1
+
+
+@pytest.mark.parametrize("error", [GatewayError(Code.UPSTREAM_ERROR), asyncio.CancelledError()])
+async def test_followers_end_with_a_stream_that_fails(error: BaseException) -> None:
+    """Nobody goes on reading aloud what was cut off."""
+    ended = asyncio.Event()
+
+    async def follow(stream: Stream) -> None:
+        try:
+            await asyncio.sleep(HANG)
+        finally:
+            ended.set()
+
+    stream = await run([Text("a")], 0.0, error, followers=[ScriptedFollower(follow)])
+    async with asyncio.timeout(1):
+        await ended.wait()
+    terminal(stream)
+
+
+async def test_a_wish_for_a_voice_that_is_not_there_is_answered() -> None:
+    """The text comes, and a warning says that it comes alone."""
+    stream = stream_of(voice=Voice())
+    await Pipeline(ScriptedSource(*WHOLE), metrics=RecordingMetrics()).run(stream)
+    assert [event.code for event in stream.events() if isinstance(event, Warned)] == ["VOICE_UNAVAILABLE"]
+    assert stream.text() == "ab"
+
+
+def test_usage_is_estimated_where_nobody_reported_it() -> None:
+    """About four characters a token, and said to be a guess."""
+    stream = stream_of(Text("x" * 40), messages=({"role": "user", "content": "y" * 80}, {"role": "user"}))
+    assert usage_of(stream) == Usage(20, 10, reported=False)
+    stream.append([END])
+    assert usage_of(stream) == END.usage
