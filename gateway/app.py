@@ -202,7 +202,7 @@ class Gateway:
         notify("STOPPING=1")
         self.hub.draining = True
         log.info("draining", extra={"streams": self.hub.running, "readers": len(self._heart)})
-        self._drain = asyncio.create_task(self._drained(drain.notice_s, drain.limit_s), name="drain")
+        self._drain = asyncio.create_task(self._drained(), name="drain")
         if self._hurried:
             self._drain.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -217,13 +217,15 @@ class Gateway:
         await self.catalog.close()
         log.info("stopped")
 
-    async def _drained(self, notice_s: float, limit_s: float) -> None:
+    async def _drained(self) -> None:
         """Wait for load balancers to see that we are not ready, stop listening, let streams end."""
-        await asyncio.sleep(notice_s)
+        drain = self.settings.drain
+        await asyncio.sleep(drain.notice_s)
         await self._site.stop()
         self._runner.retire_connections()
-        self._heart.send_away_all("draining")
-        await self.hub.drain(limit_s)
+        if drain.send_viewers_away:
+            self._heart.send_away_all("draining")
+        await self.hub.drain(drain.limit_s)
         # The last words of the streams that just ended are on their way to their readers.
         for _ in range(100):
             if not len(self._heart):

@@ -88,6 +88,7 @@ class Drain(Section):
 
     limit_s: float = Field(30, ge=0, le=86_400)
     notice_s: float = Field(0, ge=0, le=600)
+    send_viewers_away: bool = True
 
 
 class OpenAI(Section):

@@ -79,7 +79,6 @@ class _Tail:
 
     async def pause(self) -> None:
         """Before the next try."""
-        self.tries += 1
         await asyncio.sleep(self._retry_s)
 
 
@@ -108,6 +107,7 @@ async def tail(options: argparse.Namespace) -> int:
                 if options.text:
                     print()
                 return 0 if follower.ended == "complete" else 1
+            follower.tries += 1
             await follower.pause()
     print("gave up", file=sys.stderr)
     return 1

@@ -39,11 +39,12 @@ class Cutter:
     After a reset a client may not even have what had reached its own kernel; the first cut never takes that away.
     """
 
-    def __init__(self, url: str, cuts: Iterable[bytes] = ()) -> None:
+    def __init__(self, url: str, cuts: Iterable[bytes] = (), *, swallow: int = 0) -> None:
         address = urlsplit(url)
         self._host, self._port = address.hostname or "127.0.0.1", address.port or 80
         self._cuts = [re.compile(cut, re.DOTALL) for cut in cuts]
         self._how = itertools.cycle(("fin", "rst"))
+        self.swallow = swallow
         self._server: asyncio.Server | None = None
         self._wires: set[_Wire] = set()
         self._serving: set[asyncio.Task[None]] = set()
@@ -152,6 +153,9 @@ class _Wire:
                 head += data
                 if b"\r\n\r\n" not in head:
                     continue
+                if self._owner.swallow:
+                    self._owner.swallow -= 1
+                    return True
                 self._awaits_head = False
                 start = head.index(b"\r\n\r\n") + 4
                 await self._give(head[:start])
@@ -204,9 +208,9 @@ def unchunked(body: bytes) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def cutter(url: str, cuts: Iterable[bytes] = ()) -> AsyncIterator[Cutter]:
-    """A running cutter in front of `url`."""
-    line = Cutter(url, cuts)
+async def cutter(url: str, cuts: Iterable[bytes] = (), *, swallow: int = 0) -> AsyncIterator[Cutter]:
+    """A running cutter in front of `url`. Of the first `swallow` answers nothing reaches the client."""
+    line = Cutter(url, cuts, swallow=swallow)
     await line.start()
     try:
         yield line

@@ -11,7 +11,6 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -39,6 +38,10 @@ def stopped(*arguments: str) -> int:
     with pytest.raises(SystemExit) as ended:
         main(list(arguments))
     return int(ended.value.code or 0)
+
+
+async def no_pause(follower: _Tail) -> None:
+    """Instead of `_Tail.pause`, so that a test need not wait."""
 
 
 async def tailed(url: str, *arguments: str) -> int:
@@ -146,10 +149,10 @@ def test_serve_says_where_it_listens_and_ends_with_0_when_told_to() -> None:
         assert process.stderr is not None
         first = process.stdout.readline().split()
         assert first[:2] == ["sse-gateway", __version__]
-        with urllib.request.urlopen(f"{first[-1]}/health/ready", timeout=5) as response:
+        with urllib.request.urlopen(f"{first[-1]}/health/ready", timeout=30) as response:
             assert response.status == 200
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
         lines = [json.loads(line) for line in process.stderr]
         assert [line["event"] for line in lines] == ["draining", "stopped"]
 
@@ -174,7 +177,7 @@ def test_a_port_in_use_ends_with_1_and_says_so() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with served("--port", str(taken.getsockname()[1])) as process:
-            said, errors = process.communicate(timeout=20)
+            said, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert errors.startswith("cannot listen: ")
     assert "in use" in errors
@@ -247,13 +250,41 @@ async def test_tail_comes_back_and_prints_nothing_twice(cuts: list[bytes], capsy
     assert len(service.calls) == 1
 
 
+async def test_tail_asks_once_even_if_it_was_not_heard(monkeypatch: pytest.MonkeyPatch, capsys: Printed) -> None:
+    """An answer that is lost before its first byte is found again, not asked for a second time."""
+    monkeypatch.setattr(_Tail, "pause", no_pause)
+    async with (
+        upstream() as service,
+        house(OPENAI_BASE_URL=service.url) as gateway,
+        cutter(gateway.urls[0], swallow=1) as line,
+    ):
+        assert await tailed(line.url, "--text", "hi") == 0
+    assert capsys.readouterr().out == "Hello world\n"
+    assert [asked.method for asked in line.requests] == ["POST", "POST"]
+    assert len(service.calls) == 1
+
+
+async def test_tail_has_patience_as_long_as_something_new_comes(
+    monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    """Tries are counted in a row: each event that arrives begins the count anew."""
+    monkeypatch.setattr(_Tail, "pause", no_pause)
+    words = [f" {number}" for number in range(40)]
+    cuts = [rb"-1-%d\n\n" % seq for seq in range(4, 4 + 3 * TRIES_MAX)]
+    async with (
+        upstream(streamed(answer(words), gap_s=0.002)) as service,
+        house(OPENAI_BASE_URL=service.url) as gateway,
+        cutter(gateway.urls[0], cuts=cuts) as line,
+    ):
+        assert await tailed(line.url, "--text", "count") == 0
+    assert capsys.readouterr().out == "".join(words) + "\n"
+    assert line.cut_count == len(cuts)
+
+
 async def test_tail_gives_up_when_nobody_answers(monkeypatch: pytest.MonkeyPatch, capsys: Printed) -> None:
     """After as many tries in a row as it has patience, with exit status 1."""
 
-    async def at_once(follower: Any) -> None:
-        follower.tries += 1
-
-    monkeypatch.setattr(_Tail, "pause", at_once)
+    monkeypatch.setattr(_Tail, "pause", no_pause)
     assert await tailed(f"http://127.0.0.1:{free_port()}", "hi") == 1
     errors = capsys.readouterr().err
     assert errors.count("coming back") == TRIES_MAX

@@ -95,13 +95,23 @@ async def test_a_client_that_is_said_to_resume_does(block: Block, cuts: list[byt
     assert len({sid for body in line.bodies for sid in re.findall(rb"id: (\w{22})-", body)}) == 1
 
 
+@pytest.mark.parametrize("block", RESUMING, ids=str)
+async def test_a_client_that_is_said_to_resume_asks_once(block: Block, gateway: Process) -> None:
+    """Even when nothing of the first answer reached it: repeating the question finds the same stream."""
+    async with cutter(gateway.base, swallow=1) as line:
+        await run(block, line.url)
+    keys = [asked.headers.get("idempotency-key") for asked in line.requests if asked.method == "POST"]
+    assert len(keys) == 2
+    assert keys[0] == keys[1] is not None
+
+
 def test_every_field_of_the_log_is_in_its_table() -> None:
     """One JSON object a line, and no field in it that the documentation does not explain."""
     rows = table("operations.md", "Field", "Meaning")
     explained = {name for first in rows for name in names_in(f"`{first}`")}
     pace: dict[str, Any] = dict(FAST)
     with gateway_process(**pace) as process:
-        urllib.request.urlopen(f"{process.base}/stream?query=log", timeout=10).close()
+        urllib.request.urlopen(f"{process.base}/stream?query=log", timeout=30).close()
     lines = [orjson.loads(line) for line in process.stderr.splitlines()]
     assert {"stream opened", "stream ended", "draining"} <= {line["event"] for line in lines}
     assert {name for line in lines for name in line} - {"streams", "readers"} == explained

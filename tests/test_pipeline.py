@@ -1,14 +1,15 @@
 """The pipeline: whatever happens, the last event of its stream is a terminal one, and there is only one."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 
 from gateway.errors import Code, GatewayError
 from gateway.events import Completed, Event, Failed, Suggestions, Text, Usage, Warned
 from gateway.pipeline import Pipeline, usage_of
-from gateway.request import Voice
+from gateway.request import StreamRequest, Voice
+from gateway.sources.base import Batch
 from gateway.stages.limit import OutputLimit
 from gateway.streams.stream import Stream
 from tests.doubles import END, HANG, ManualLoop, RecordingMetrics, ScriptedFollower, ScriptedSource, Step, stream_of
@@ -125,6 +126,22 @@ async def test_the_first_content_and_the_gaps_behind_it_are_measured() -> None:
         assert len(metrics.of("first_chunk")) == (0 if gaps is None else 1)
         assert len(metrics.of("chunk")) == (gaps or 0)
         assert (pipeline.first_content_at > 0) == (gaps is not None)
+
+
+async def test_an_upstream_that_fails_while_it_is_closed_changes_nothing() -> None:
+    """The answer is whole, and has been said to be."""
+
+    class Slamming(ScriptedSource):
+        async def stream(self, request: StreamRequest, skip: int = 0) -> AsyncGenerator[Batch]:
+            try:
+                yield [Text("a"), END]
+            finally:
+                raise GatewayError(Code.UPSTREAM_ERROR)
+
+    stream = stream_of()
+    await Pipeline(Slamming(), metrics=RecordingMetrics()).run(stream)
+    assert isinstance(terminal(stream), Completed)
+    assert stream.late_events == 0
 
 
 # Followers.

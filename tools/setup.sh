@@ -55,6 +55,14 @@ dev)
     touch .make/dev .make/runtime
     ;;
 node)
+    major=$(node -p 'process.versions.node.split(".")[0]')
+    if [ "$major" -lt 20 ]; then
+        # Debian 12 has Node 18; some of the clients need 20. The registry has Node itself as a package.
+        say "Node $major is too old for the clients; installing Node 22 into .make/node22"
+        arch=$(node -p 'process.arch')
+        npm install --silent --no-save --no-audit --no-fund --ignore-scripts --prefix .make/node22 "node-linux-$arch@22"
+        ln -sfn "node_modules/node-linux-$arch/bin" .make/node22/bin
+    fi
     say "installing the npm clients that the tests use"
     (cd tests/clients && npm ci --silent --no-audit --no-fund --ignore-scripts)
     touch .make/node

@@ -11,8 +11,9 @@ from gateway.streams.stream import Stream
 class Cursor:
     """A place between two records. It never waits and never skips silently.
 
-    A reader without a place, or with one that cannot be honoured, gets a snapshot: what is kept, folded. The
-    latter is told first by `notices` (a `GAP` or `RESET` warning that has no seq of its own); `lost` holds its code.
+    A reader without a place, or with one that cannot be honoured, gets what is kept, folded. The latter is told
+    first by `notices` (a `GAP` or `RESET` warning that has no seq of its own); `lost` holds its code. It is folded
+    piece by piece as it is read: a reader that takes nothing holds nothing.
     """
 
     def __init__(self, stream: Stream, place: Place | None = None) -> None:
@@ -20,7 +21,8 @@ class Cursor:
         self.seq = 0
         self.bytes_seen = 0
         self._notices: list[Event] = []
-        self._snapshot: list[Record] | None = None
+        self._folded_upto = 0
+        self._replaces = False
         self.resumed = place is not None
         self.lost = ""
         if place is None:
@@ -38,7 +40,7 @@ class Cursor:
     @property
     def at_head(self) -> bool:
         """Whether everything has been read."""
-        return self._snapshot is None and not self._notices and self.seq == self.stream.head
+        return not self._notices and self.seq == self.stream.head
 
     @property
     def done(self) -> bool:
@@ -60,10 +62,10 @@ class Cursor:
 
         With `merge`, adjacent text becomes one record under the id of its last piece, however many pieces there were.
         """
-        if self._snapshot is None and self.seq + 1 < self.stream.exact_from:
-            self._stand_at(self.seq)
-        if self._snapshot is not None:
-            records = self._take_snapshot(max_bytes, max_events)
+        self._check_place()
+        records: Sequence[Record]
+        if self.seq < self._folded_upto:
+            records = self._read_folded(max_bytes, max_events)
         else:
             records = self.stream.after(self.seq, max_bytes, None if merge else max_events)
             if merge:
@@ -81,11 +83,17 @@ class Cursor:
             self.bytes_seen += _payload(records)
 
     def _stand_at(self, seq: int) -> None:
-        if seq + 1 < self.stream.exact_from:
-            self._lose("GAP", "that place is older than what is kept", self.stream.exact_from - 1 - seq)
-            return
         self.seq = seq
-        self.bytes_seen = self.stream.bytes_ever - _payload(self.stream.after(seq, self.stream.bytes_ever))
+        self._check_place()
+        if not self.lost:
+            self.bytes_seen = self.stream.bytes_ever - _payload(self.stream.after(seq, self.stream.bytes_ever))
+
+    def _check_place(self) -> None:
+        """The log may have been folded or forgotten past this place: what was read of it can then not be continued."""
+        exact_from = self.stream.exact_from
+        kept = self.stream.divides(self.seq) if self.seq < self._folded_upto else self.seq + 1 >= exact_from
+        if not kept:
+            self._lose("GAP", "that place is older than what is kept", max(0, exact_from - 1 - self.seq))
 
     def _lose(self, code: str, message: str, dropped: int) -> None:
         """The place cannot be honoured: say so, then start over."""
@@ -98,23 +106,22 @@ class Cursor:
         if stream.lost and not self._notices:
             lost = Warned("GAP", "the beginning is no longer kept", {"to": stream.lost, "dropped": stream.lost})
             self._notices.append(lost)
-        self._snapshot = stream.snapshot()
-        if self._notices and not (self._snapshot and isinstance(self._snapshot[0].event, Text)):
+        self.seq = stream.lost
+        self._folded_upto, self._replaces = stream.head, True
+        first = stream.kept_after(self.seq, stream.head, 0)
+        if self._notices and not (first and isinstance(first[0].event, Text)):
             # Cut off behind the first records, the client would come back to a kept place with its old text.
             self._notices.append(Text("", replace=True))
-        self.seq = 0
-        self.bytes_seen = stream.bytes_ever - _payload(self._snapshot)
+        self.bytes_seen = stream.bytes_ever - stream.payload
 
-    def _take_snapshot(self, max_bytes: int, max_events: int | None) -> list[Record]:
-        """A slice of the snapshot; behind its last record the log itself goes on."""
-        snapshot = self._snapshot or []
-        most = len(snapshot) if max_events is None else min(len(snapshot), max_events)
-        total = count = 0
-        while count < most and (total < max_bytes or not count):
-            total += snapshot[count].event.size
-            count += 1
-        self._snapshot = snapshot[count:] or None
-        return snapshot[:count]
+    def _read_folded(self, max_bytes: int, max_events: int | None) -> list[Record]:
+        """The next of what was there when the reader came; its first text replaces what a client had."""
+        records = fold(self.stream.kept_after(self.seq, self._folded_upto, max_bytes))[:max_events]
+        for index, (seq, event) in enumerate(records):
+            if self._replaces and isinstance(event, Text):
+                records[index] = Record(seq, Text(event.token, replace=True))
+                self._replaces = False
+        return records
 
 
 def _payload(records: Sequence[Record]) -> int:

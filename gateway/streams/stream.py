@@ -2,6 +2,7 @@
 
 import logging
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from typing import Protocol
@@ -112,6 +113,11 @@ class Stream:
     def kept(self) -> int:
         """How many records are kept."""
         return len(self._records)
+
+    @property
+    def payload(self) -> int:
+        """Payload of what is kept, in bytes."""
+        return self.bytes - RECORD_OVERHEAD_BYTES * len(self._records)
 
     @property
     def readers(self) -> int:
@@ -256,14 +262,25 @@ class Stream:
                 return records[start : end + 1]
         return records[start:stop]
 
-    def snapshot(self) -> list[Record]:
-        """All that is kept, adjacent text folded, the first text of it marked as replacing what a client had."""
-        folded = fold(self._records)
-        for index, (seq, event) in enumerate(folded):
-            if isinstance(event, Text):
-                folded[index] = Record(seq, Text(event.token, replace=True))
-                break
-        return folded
+    def kept_after(self, seq: int, upto: int, max_bytes: int) -> list[Record]:
+        """What is kept behind `seq`, folded or not, at least one record if there is any, else as in `after`.
+
+        Ends with the record that holds `upto`. `seq` must be where two records meet (`divides`).
+        """
+        records = self._records
+        start = end = bisect_right(records, seq, key=_seq_of)
+        total = 0
+        while end < len(records) and (end == start or (total < max_bytes and records[end - 1].seq < upto)):
+            total += records[end].event.size
+            end += 1
+        return records[start:end]
+
+    def divides(self, seq: int) -> bool:
+        """Whether two kept records meet behind `seq`: nothing behind it is gone, or folded with what lies before it."""
+        if seq + 1 >= self.exact_from or seq <= self.lost:
+            return seq >= self.lost
+        at = bisect_right(self._records, seq, key=_seq_of)
+        return at > 0 and self._records[at - 1].seq == seq
 
     def text(self, until: int | None = None) -> str:
         """The text of the answer up to and including seq `until`, as far as it is kept."""
@@ -281,6 +298,10 @@ class Stream:
     def events(self) -> list[Event]:
         """Everything kept, in order."""
         return [record.event for record in self._records]
+
+
+def _seq_of(record: Record) -> int:
+    return record.seq
 
 
 def _state_after(terminal: Completed | Failed) -> State:

@@ -61,7 +61,7 @@ async def test_heartbeats_through_a_long_silence_are_seen_by_no_application(requ
     listen = {name: listener(name, request) for name in [*OPENAI, *NATIVE]}
     environment = {
         "GATEWAY_DELIVERY__HEARTBEAT_S": str(HEARTBEAT_S),
-        "GATEWAY_DELIVERY__HOLD_S": str(SILENCE_S / 4),
+        "GATEWAY_DELIVERY__HOLD_S": str(SILENCE_S / 8),
         "GATEWAY_STREAM__FIRST_TOKEN_S": str(SILENCE_S * 3),
         "GATEWAY_STREAM__SILENCE_S": str(SILENCE_S * 3),
     }
@@ -79,8 +79,7 @@ async def test_heartbeats_through_a_long_silence_are_seen_by_no_application(requ
         assert len(line.streams) == len(line.bodies) == 1, name
         body = unchunked(bytes(line.bodies[0]))
         before, between, _ = re.split(rb"before |after", body)
-        least = int(SILENCE_S / HEARTBEAT_S / 2)
-        assert min(before.count(b": hb\n"), between.count(b": hb\n")) >= least, (name, before, between)
+        assert min(before.count(b": hb\n"), between.count(b": hb\n")) >= 2, (name, before, between)
         if name in NATIVE:
             expected = ["connected", "status", "metadata", "text", "text", "status", "complete"]
             assert [event for event in heard.names if event != "close"] == expected, name

@@ -52,9 +52,8 @@ class Log:
         return "".join(event.token for event in self.events[:until] if isinstance(event, Text))
 
 
-def hear_native(reader: Reader, log: Log, text: str, seq: int) -> tuple[str, int, bool]:
-    """Check all that has arrived, event by event, behind `text` and `seq`; both as they are then, and whether a GAP was told."""
-    gap = False
+def hear_native(reader: Reader, log: Log, text: str = "", seq: int = 0, gap: bool = False) -> tuple[str, int, bool]:
+    """Check all that has arrived, event by event, behind what was heard before; `gap` is whether a GAP was told."""
     for arrived in reader.events:
         data = orjson.loads(arrived.data)
         name = data.get("event", arrived.event)
@@ -80,7 +79,7 @@ def hear_native(reader: Reader, log: Log, text: str, seq: int) -> tuple[str, int
 
 def check_native(reader: Reader, way: str, log: Log) -> None:
     """What one connection brought, and, where it was cut off, what the next one brings."""
-    text, seq, gap = hear_native(reader, log, "", 0)
+    text, seq, gap = hear_native(reader, log)
     ending = reader.ending()
     assert ending in (Ending.FINISHED, Ending.SLOW, Ending.GONE)
     if ending is not Ending.FINISHED:
@@ -88,8 +87,7 @@ def check_native(reader: Reader, way: str, log: Log) -> None:
         back = begin(log.bench, way, ids[-1] if ids else None)
         log.bench.loop.turn(100)
         assert back.ending() is Ending.FINISHED
-        text, seq, gap_now = hear_native(back, log, text, seq if ids else 0)
-        gap = gap or gap_now
+        text, seq, gap = hear_native(back, log, text, seq if ids else 0, gap)
     assert seq == log.bench.stream.head
     assert log.text().endswith(text)
     assert text.endswith(log.bench.stream.text())

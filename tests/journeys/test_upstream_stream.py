@@ -22,7 +22,7 @@ SPELLINGS = {
     "LF": GOOD,
     "CRLF": GOOD.replace(b"\n", b"\r\n"),
     "CR only": GOOD.replace(b"\n", b"\r"),
-    "BOM": b"\xef\xbb\xbf" + GOOD,
+    "BOM": b"\xef\xbb\xbf" + ONE + chunk({}, "stop") + DONE,
     "no space": GOOD.replace(b"data: ", b"data:"),
     "comments": b":\n: x\n\n" + GOOD.replace(b"\n\n", b"\n: hb\n\n: hb\n"),
     "data of several lines": GOOD.replace(b', "', b',\ndata:  "'),
@@ -59,6 +59,17 @@ async def test_an_answer_slower_than_the_silence_in_all_is_only_slow() -> None:
     async with upstream(steps) as service, house(OPENAI_BASE_URL=service.url, **times) as gateway:
         native, openai, whole = await ask_all(gateway)
     assert native.text == openai_text(openai) == whole.json()["choices"][0]["message"]["content"] == "abcdefgh"
+
+
+async def test_chunks_without_content_are_no_progress() -> None:
+    """An upstream that only says that it is still there has to begin in time all the same."""
+    beat: list[Step] = [chunked(chunk({"odd": 1})), 0.05]
+    times = {"GATEWAY_STREAM__FIRST_TOKEN_S": "0.3", "GATEWAY_STREAM__SILENCE_S": "0.3"}
+    async with upstream(["headers", *beat * 100]) as service, house(OPENAI_BASE_URL=service.url, **times) as gateway:
+        began = monotonic()
+        answers = await ask_all(gateway)
+        assert monotonic() - began < 3
+    assert_all_failed(answers, "UPSTREAM_TIMEOUT", 504)
 
 
 async def test_an_answer_that_drips_for_ever_ends_at_the_total_time() -> None:

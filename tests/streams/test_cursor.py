@@ -127,6 +127,29 @@ def test_a_new_reader_of_a_stream_whose_beginning_is_gone_is_told_so() -> None:
     assert wipe == Text("", replace=True)
 
 
+@pytest.mark.parametrize("batch", [1, 40], ids=["one by one", "at once"])
+@pytest.mark.parametrize("stuff", ["text", "status", "both"])
+def test_from_any_place_at_all_a_client_ends_with_what_is_kept_and_nothing_twice(stuff: str, batch: int) -> None:
+    """Kept, folded or forgotten: brute force over all places of a log that was folded many times."""
+    made = {"text": [Text], "status": [Status], "both": [Text, Text, Status]}[stuff]
+    log: list[Event] = [made[n % len(made)](f"<{n}>") for n in range(40)]
+    stream = stream_of(bounds=SMALL)
+    for at in range(0, 40, batch):
+        stream.append(log[at : at + batch])
+    for seq in range(41):
+        had = [event for event in log[:seq] if isinstance(event, Text)]
+        cursor = Cursor(stream, place(stream, seq))
+        records = list(cursor.read(ALL))
+        text = "".join(event.token for event in had)
+        for event in [*cursor.notices(), *(record.event for record in records)]:
+            if isinstance(event, Text):
+                text = event.token if event.replace else text + event.token
+        assert text.endswith(stream.text())
+        assert "".join(event.token for event in log if isinstance(event, Text)).endswith(text)
+        seqs = [record.seq for record in records]
+        assert cursor.lost or seqs == list(range(seq + 1, 41))
+
+
 def test_a_tombstone_keeps_the_place_of_evicted_speech() -> None:
     """No gap in the numbers: the piece is said to be gone, its neighbours are there."""
     speech = [Audio(b"x" * 9, "mp3", 24000, "s", n, False, 400) for n in range(4)]
