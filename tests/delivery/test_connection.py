@@ -155,8 +155,27 @@ def test_beyond_the_first_bound_text_is_merged_and_stays_exact(
     assert reader.names.count("text") == (1 if merged else appended)
     assert reader.seqs[-1] == appended + 2
     assert bench.metrics.of("slow_consumer") == ([("merged",)] if merged else [])
+    # What has been made good is forgotten: another lag begins at zero.
+    reader.congest()
+    bench.append(Status("full"))
     bench.append(Text("a"), Text("b"))
-    assert reader.names[-2:] == ["text", "text"], "merging went on after the reader had caught up"
+    reader.take()
+    assert reader.names[-3:] == ["status", "text", "text"]
+
+
+def test_a_reader_that_is_woken_for_nothing_writes_nothing(bench: Bench) -> None:
+    """Not onto what waits."""
+    reader = bench.read()
+    reader.congest()
+    bench.append(Text("a"))
+    bench.append(Text("b"))
+    bench.loop.turn()
+    written = len(reader.sink.writes)
+    reader.sink.release()
+    bench.loop.turn()
+    assert len(reader.sink.writes) == written
+    reader.take()
+    assert reader.text == "ab"
 
 
 def test_beyond_the_second_bound_a_reader_is_cut_off_at_once(bench: Bench) -> None:
@@ -177,6 +196,25 @@ def test_beyond_the_second_bound_a_reader_is_cut_off_at_once(bench: Bench) -> No
     assert bench.metrics.of("slow_consumer") == [("aborted",)]
     assert other.ending() is None
     assert other.text.endswith("x")
+
+
+def test_a_reader_is_cut_off_also_between_two_of_its_turns() -> None:
+    """Beyond the bound in the very turn that it has given to others: it does not begin to wait for the deadline."""
+    with Bench(patience=replace(PATIENCE, turn_events=2)) as bench:
+        reader = bench.read()
+        reader.congest()
+        for token in tokens(20):
+            bench.append(token)
+        bench.loop.turn()
+        written, waits = len(reader.sink.writes), len(reader.sink.limits)
+        reader.sink.take(len(reader.sink.waiting) + 10)
+        while len(reader.sink.writes) == written:
+            bench.loop.turn(1)
+        assert len(reader.sink.limits) == waits
+        bench.append(Text("x" * 1000))
+        bench.loop.turn()
+        assert reader.ending() is Ending.SLOW
+        assert len(reader.sink.limits) == waits
 
 
 def test_a_reader_that_takes_nothing_until_the_deadline_is_cut_off(bench: Bench) -> None:
@@ -224,6 +262,15 @@ def test_a_long_replay_is_written_piece_by_piece_while_others_are_served() -> No
         assert late.seqs == list(range(1, 1003))
         assert late.text == bench.stream.text()
         assert max(write.count(b"\n\n") for write in late.sink.writes) == 20
+
+
+def test_a_long_replay_of_long_pieces_is_bounded_in_bytes() -> None:
+    """A piece that goes beyond the bound is the last of its turn."""
+    with Bench(*tokens(50, characters=100), patience=replace(PATIENCE, turn_bytes=500)) as bench:
+        late = bench.read(place=0)
+        bench.loop.turn(50)
+        assert late.text == bench.stream.text()
+        assert max(write.count(b"\n\n") for write in late.sink.writes) == 6
 
 
 # Overtaken by the log.

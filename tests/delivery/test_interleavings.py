@@ -85,20 +85,22 @@ class Play:
         self.count = 0
         self.native = native
         self.stream = stream_of(bounds=bounds)
+        dialect = NativeDialect(default_model="m", grace_s=1, grace_max_s=1) if native else OpenAIDialect()
+        # One for all connections, as where several read along.
+        self.framer = Framer(dialect.encoder(self.stream, unnamed=False), RecordingSink().pack)
+        self.sink = RecordingSink()
         self._append([Opened("m")])
         self._connect(None, room)
 
     def _connect(self, place: Place | None, room: int | None) -> None:
         self.sink = RecordingSink(room)
         self.parser, self.heard_bytes = Parser(1 << 20), 0
-        dialect = NativeDialect(default_model="m", grace_s=1, grace_max_s=1) if self.native else OpenAIDialect()
 
         async def connect() -> asyncio.Task[Ending]:
             if not self.heart.tick:
                 self.heart.start()
-            framer = Framer(dialect.encoder(self.stream, unnamed=False), self.sink.pack)
             cursor = Cursor(self.stream, place)
-            self.connection = Connection(cursor, framer, self.sink, self.heart, PATIENCE, self.metrics)
+            self.connection = Connection(cursor, self.framer, self.sink, self.heart, PATIENCE, self.metrics)
             self.connection.comes_back = self.native
             self.connection.rotate_at = self.loop.time() + 60
             return asyncio.create_task(self.connection.run(retry_ms=2000 if self.native else 0))
@@ -107,7 +109,9 @@ class Play:
 
     def _append(self, events: list[Event]) -> None:
         self.log += events
+        congested, writes = self.sink.congested, len(self.sink.writes)
         self.stream.append(events)
+        assert not congested or len(self.sink.writes) == writes, "written although the client's socket is full"
 
     def _make(self, number: int) -> Event:
         self.count += 1
@@ -136,7 +140,7 @@ class Play:
             self.heart.send_away_all("draining")
         elif kind == "end" and not self.stream.ended:
             self.end()
-        elif kind == "return" and self.native and (self.task.done() or self.sink.gone):
+        elif kind == "return" and (self.task.done() or self.sink.gone):
             self.come_back((None, None, 0, 200, 2000, None)[number])
 
     def end(self) -> None:
@@ -146,9 +150,11 @@ class Play:
         self.stream.finish(DONE)
 
     def come_back(self, room: int | None) -> None:
-        """With the last id that arrived; what was on its way is lost."""
+        """With the last id that arrived; what was on its way is lost. Without ids, as somebody new."""
         self.loop.advance(32, 1.0)
         assert self.task.done(), "a client that left must be noticed by the second heartbeat"
+        if not self.native:
+            self.client = Client()
         self._connect(parse_place(self.client.last_id) if self.client.last_id else None, room)
 
     def check(self) -> None:

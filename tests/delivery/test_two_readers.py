@@ -123,7 +123,7 @@ def test_each_of_two_readers_has_the_log_or_knows_what_it_lacks(
         log.events += bench.stream.events()[-2:]
         for reader in readers:
             reader.take()
-        bench.loop.turn(200)
+        bench.loop.turn(100)
         for way, reader in zip(ways, readers, strict=True):
             if way == "openai":
                 check_openai(reader, log)
