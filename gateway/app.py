@@ -198,7 +198,6 @@ class Gateway:
 
     async def close(self) -> None:
         """Not ready at once; viewers that come back are sent away, others served to the limit; then everything ends."""
-        drain = self.settings.drain
         notify("STOPPING=1")
         self.hub.draining = True
         log.info("draining", extra={"streams": self.hub.running, "readers": len(self._heart)})

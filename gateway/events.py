@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
+import orjson
+
 RECORD_OVERHEAD_BYTES = 160
 """Memory that one record takes beside its payload: record, event, string header, place in the list."""
 
@@ -45,12 +47,34 @@ class Event:
         return 64
 
 
+class _Weighed:
+    """An event whose payload others make: weighed once as JSON, for it may be of any size."""
+
+    __slots__ = ("_weight",)
+    _weight: int
+
+    def _weigh(self, payload: Any) -> None:
+        try:
+            weight = len(orjson.dumps(payload, default=str))
+        except TypeError:
+            weight = 0  # What is no JSON cannot be told either.
+        object.__setattr__(self, "_weight", 64 + weight)
+
+    @property
+    def size(self) -> int:
+        """Bytes of its JSON."""
+        return self._weight
+
+
 @dataclass(frozen=True, slots=True)
-class Opened(Event):
+class Opened(_Weighed, Event):
     """The stream exists. Always seq 1, logged before the upstream is called."""
 
     model: str
     metadata: JsonObject | None = None
+
+    def __post_init__(self) -> None:
+        self._weigh(self.metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +87,13 @@ class Status(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Metadata(Event):
+class Metadata(_Weighed, Event):
     """Facts beside the answer: model, intent, sources …"""
 
     data: JsonObject
+
+    def __post_init__(self) -> None:
+        self._weigh(self.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +153,14 @@ class ToolCall(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Citation(Event):
+class Citation(_Weighed, Event):
     """Where a statement comes from, as the provider says it."""
 
     data: JsonObject
     is_content: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        self._weigh(self.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +197,13 @@ class Suggestions(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Progress(Event):
+class Progress(_Weighed, Event):
     """A step of a longer job; names on the wire as in the documentation."""
 
     data: JsonObject
+
+    def __post_init__(self) -> None:
+        self._weigh(self.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,24 +222,25 @@ class PartialResult(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Results(Event):
+class Results(_Weighed, Event):
     """Cards, documents …: `data` holds `type`, `products` or `items`, `total`."""
 
     data: JsonObject
     is_content: ClassVar[bool] = True
 
-    @property
-    def size(self) -> int:
-        """A guess: results are few."""
-        return 4096
+    def __post_init__(self) -> None:
+        self._weigh(self.data)
 
 
 @dataclass(frozen=True, slots=True)
-class Custom(Event):
+class Custom(_Weighed, Event):
     """An application's own event, its name from the closed list of its route profile."""
 
     name: str
     data: JsonObject
+
+    def __post_init__(self) -> None:
+        self._weigh(self.data)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,10 @@ class StreamRequest:
         """A digest of the whole request: equal for equal questions, whatever the spelling of the body."""
         return hashlib.sha256(orjson.dumps(self, option=orjson.OPT_SORT_KEYS)).digest()
 
+    def size(self) -> int:
+        """Bytes that it takes to keep, roughly: those of its JSON."""
+        return len(orjson.dumps(self))
+
     def question(self) -> str:
         """The last thing that the user said, as plain text; empty when nothing was."""
         for message in reversed(self.messages):

@@ -65,6 +65,7 @@ class Client(asyncio.Protocol):
         self.done: asyncio.Future[None] = self._loop.create_future()
         self.whole = False
         self.transport: asyncio.Transport | None = None
+        self._enough: tuple[int, asyncio.Future[None]] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -74,6 +75,8 @@ class Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.raw += data
         self.times.append(self._loop.time())
+        if self._enough is not None and len(self.times) >= self._enough[0]:
+            self._tell()
         if not self._body_at:
             self._find_body()
         if not self._body_at:
@@ -100,7 +103,18 @@ class Client(asyncio.Protocol):
             self.transport.abort()
         self._over()
 
+    async def reads(self, count: int) -> None:
+        """Wait until so many reads brought something, or the answer is over."""
+        if len(self.times) < count and not self.done.done():
+            self._enough = (count, self._loop.create_future())
+            await self._enough[1]
+
+    def _tell(self) -> None:
+        if self._enough is not None and not self._enough[1].done():
+            self._enough[1].set_result(None)
+
     def _over(self) -> None:
+        self._tell()
         if not self.done.done():
             self.done.set_result(None)
 

@@ -151,6 +151,9 @@ class Connection:
                 self._fail(error)
             self.touched = tick
             self._heart.beats += 1
+            if self._sink.congested:
+                # Nobody takes even this much: from here on the write deadline runs.
+                self._stop_live()
         if self.comes_back and now >= self.rotate_at and not self._stream.text_ended:
             self.send_away("rotate", self._heart.retry_ms())
         return max(self.touched, tick - self._heart.period + 1) + self._heart.period

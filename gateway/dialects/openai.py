@@ -85,7 +85,14 @@ class OpenAIDialect:
         return openai_refusal(error)
 
     def fold(self, stream: Stream) -> Json:
-        """The whole answer as one `chat.completion`, for clients that do not stream. The stream must have completed."""
+        """The whole answer as one `chat.completion`, for clients that do not stream. The stream must have completed.
+
+        Raises `OUTPUT_LIMIT` where its beginning is no longer kept: a part must not pass for the whole.
+        """
+        if stream.lost:
+            error = GatewayError(Code.OUTPUT_LIMIT, "the answer is longer than what is kept of a stream")
+            error.ended_a_stream = True
+            raise error
         message: Json = {"role": "assistant", "content": stream.text() or None}
         refusal = "".join(event.token for event in stream.events() if isinstance(event, events.Refusal))
         reasoning = "".join(event.token for event in stream.events() if isinstance(event, events.Reasoning))

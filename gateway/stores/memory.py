@@ -32,7 +32,7 @@ class MemoryStore:
         if self._bytes >= self._max_bytes:
             raise GatewayError(Code.STORE_FULL, retry_after_s=5)
         self._streams[stream.sid] = stream
-        self._bytes += stream.bytes
+        self._bytes += stream.bytes + stream.request_bytes
         stream.on_growth = self._grew
 
     async def find(self, sid: str, caller: Caller) -> Stream:
@@ -91,7 +91,7 @@ class MemoryStore:
         del self._finished[sid]
         stream = self._streams.pop(sid)
         stream.on_growth = None
-        self._bytes -= stream.bytes
+        self._bytes -= stream.bytes + stream.request_bytes
         self._keys.pop(self._keys_of.pop(sid, (stream.owner, "")), None)
         self._gone[sid] = stream.owner
         if len(self._gone) > TOMBSTONES_MAX:

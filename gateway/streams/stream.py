@@ -63,13 +63,15 @@ class Stream:
     `head` is the seq of the newest event, 0 when there is none. Everything from `exact_from` on is kept
     event by event; what is older is kept folded (adjacent text joined), and what does not even so fit
     into the bounds is gone (`lost` counts those events). `bytes` is the memory that it takes, `bytes_ever`
-    the payload ever appended. Its keeper hears of every change of `bytes` through `on_growth`.
+    the payload ever appended. Its keeper hears of every change of `bytes` through `on_growth`. The request,
+    which is kept as long, takes `request_bytes` beside it.
     """
 
     def __init__(self, sid: str, request: StreamRequest, owner: Caller, bounds: Bounds = DEFAULT_BOUNDS) -> None:
         self.sid = sid
         self.epoch = 1
         self.request = request
+        self.request_bytes = request.size()
         self.owner = owner
         self.created_s = int(time.time())
         self.state = State.OPEN

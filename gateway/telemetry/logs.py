@@ -1,5 +1,6 @@
 """Logs: one JSON object a line on standard error, written by a thread so that a stuck reader never stops the loop."""
 
+import json
 import logging
 import queue
 import sys
@@ -91,4 +92,8 @@ def _add_context(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMap
 
 def _as_json(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
     """One line; control characters inside values are escaped by JSON itself."""
-    return orjson.dumps(dict(event), default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    try:
+        return orjson.dumps(dict(event), default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:
+        # Half a surrogate pair, or a number beyond 64 bits: slower, but no line is lost.
+        return json.dumps(event, default=str)

@@ -164,6 +164,18 @@ async def test_live_streams_that_fill_the_store_keep_new_ones_out(make: Make, cl
     assert await store.find(fresh.sid, ALICE) is fresh
 
 
+async def test_a_long_question_takes_memory_too(make: Make, clock: ManualClock) -> None:
+    """The request is kept as long as its stream: short answers to long questions fill the store as well."""
+    store = make(64 * KIB, RETENTION_S, clock)
+    for _ in range(20):
+        stream = Stream(new_sid(), question("x" * 10 * KIB), ALICE)
+        await store.create(stream)
+        stream.finish(DONE)
+        store.settle(stream)
+        assert store.bytes_kept <= 64 * KIB
+    assert store.bytes_kept > 40 * KIB
+
+
 async def test_memory_is_given_back_to_the_last_byte(make: Make, clock: ManualClock) -> None:
     """After many streams of many sizes, evicted and swept, nothing is kept and nothing is owed."""
     store = make(20 * KIB, RETENTION_S, clock)

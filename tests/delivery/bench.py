@@ -11,7 +11,7 @@ from gateway.delivery.heart import Heart
 from gateway.dialects.base import Dialect
 from gateway.dialects.native import NativeDialect
 from gateway.dialects.openai import OpenAIDialect
-from gateway.events import Event, Opened
+from gateway.events import Event, Opened, Text
 from gateway.sse import ServerEvent
 from gateway.streams.cursor import Cursor
 from gateway.streams.ids import Place, parse_place
@@ -22,6 +22,11 @@ NATIVE = NativeDialect(default_model="m", grace_s=30, grace_max_s=60)
 OPENAI = OpenAIDialect()
 PATIENCE = Patience(merge_bytes=100, merge_s=2.0, abort_bytes=1000, write_deadline_s=15.0)
 SMALL = Bounds(max_bytes=1 << 20, max_events=8, max_audio_ms=1000)
+
+
+def tokens(count: int, characters: int = 10) -> list[Text]:
+    """Pieces of text, no two alike."""
+    return [Text(f"{n:0{characters}}") for n in range(count)]
 
 
 class Bench:

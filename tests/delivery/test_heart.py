@@ -1,9 +1,6 @@
 """One timer for all: beats after silence only, rotation at age, a spread of the times to come back."""
 
-from collections.abc import Iterator
-
 import orjson
-import pytest
 
 from gateway.delivery.connection import Ending
 from gateway.delivery.heart import TICKS_PER_BEAT, Heart
@@ -12,13 +9,6 @@ from gateway.sse import HEARTBEAT
 from gateway.telemetry.metrics import Metrics
 from tests.delivery.bench import OPENAI, Bench
 from tests.doubles import END
-
-
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    """A stream that has been opened; a heartbeat every 15 s."""
-    with Bench() as bench:
-        yield bench
 
 
 def test_silence_is_broken_every_fifteen_seconds(bench: Bench) -> None:

@@ -232,3 +232,20 @@ def test_no_event_is_lost_in_any_interleaving(
         play.to_the_end()
     finally:
         play.close()
+
+
+def test_a_beat_that_nobody_takes_starts_the_write_deadline() -> None:
+    """A client may stop reading while the model thinks: that must not go unnoticed until the next token."""
+    play = Play(native=True, bounds=ROOMY, room=None)
+    try:
+        play.loop.turn()
+        play.sink.room = 0
+        play.loop.advance(15, 1.0)
+        assert (play.sink.beats, play.sink.limits[-1:]) == (1, [PATIENCE.write_deadline_s])
+        play.loop.advance(60, 1.0)
+        assert play.sink.beats == 1
+        play.sink.stall()
+        play.loop.turn()
+        assert play.task.result() is Ending.SLOW
+    finally:
+        play.close()

@@ -3,7 +3,7 @@
 from itertools import accumulate
 
 import orjson
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.delivery.connection import Ending, Patience
@@ -12,23 +12,23 @@ from gateway.streams.ids import parse_place
 from gateway.streams.stream import DEFAULT_BOUNDS
 from tests.delivery.bench import NATIVE, OPENAI, SMALL, Bench, Reader
 
-PATIENCE = Patience(merge_bytes=20, merge_s=2, abort_bytes=60, write_deadline_s=15, turn_bytes=10, turn_events=3)
+PATIENCE = Patience(merge_bytes=60, merge_s=2, abort_bytes=600, write_deadline_s=15, turn_bytes=90, turn_events=6)
 WAYS = st.sampled_from(["named", "unnamed", "openai"])
+ROOMS = st.sampled_from([None, 0, 300])
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("append"), st.lists(st.booleans(), min_size=1, max_size=5)),
+        st.tuples(st.just("append"), st.lists(st.sampled_from([True, True, False]), min_size=1, max_size=8)),
         st.tuples(st.sampled_from(["congest", "drain", "leave"]), st.integers(0, 1)),
-        st.tuples(st.just("take"), st.integers(0, 1), st.integers(1, 400)),
-        st.tuples(st.just("turn"), st.integers(1, 4)),
+        st.tuples(st.just("take"), st.integers(0, 1), st.sampled_from([1, 100, 1000])),
         st.tuples(st.just("wait"), st.sampled_from([1.0, 3.0])),
     ),
-    max_size=40,
+    max_size=30,
 )
 
 
-def begin(bench: Bench, way: str, place: str | None = None) -> Reader:
+def begin(bench: Bench, way: str, room: int | None, place: str | None = None) -> Reader:
     """A reader who reads in this way."""
-    return bench.read(OPENAI if way == "openai" else NATIVE, place, unnamed=way == "unnamed")
+    return bench.read(OPENAI if way == "openai" else NATIVE, place, unnamed=way == "unnamed", room=room)
 
 
 class Log:
@@ -84,7 +84,7 @@ def check_native(reader: Reader, way: str, log: Log) -> None:
     assert ending in (Ending.FINISHED, Ending.SLOW, Ending.GONE)
     if ending is not Ending.FINISHED:
         ids = [event.id for event in reader.events if event.id]
-        back = begin(log.bench, way, ids[-1] if ids else None)
+        back = begin(log.bench, way, None, ids[-1] if ids else None)
         log.bench.loop.turn(100)
         assert back.ending() is Ending.FINISHED
         text, seq, gap = hear_native(back, log, text, seq if ids else 0, gap)
@@ -110,15 +110,17 @@ def check_openai(reader: Reader, log: Log) -> None:
         assert orjson.loads(said[-1])["error"]["code"] == "GAP"
 
 
-@given(st.tuples(WAYS, WAYS), st.booleans(), STEPS)
+@settings(max_examples=200)
+@given(st.tuples(WAYS, WAYS), st.tuples(ROOMS, ROOMS), st.booleans(), STEPS, st.integers(0, 3))
 def test_each_of_two_readers_has_the_log_or_knows_what_it_lacks(
-    ways: tuple[str, str], small: bool, steps: list[tuple[str, ...]]
+    ways: tuple[str, str], rooms: tuple[int | None, ...], small: bool, steps: list[tuple[str, ...]], turns: int
 ) -> None:
     """Appends, full sockets, leaving, waiting, in any order: no gap, no repeat, ids ascending, text exact."""
     with Bench(bounds=SMALL if small else DEFAULT_BOUNDS, patience=PATIENCE) as bench:
-        log, readers = Log(bench), [begin(bench, way) for way in ways]
+        log, readers = Log(bench), [begin(bench, *how) for how in zip(ways, rooms, strict=True)]
         for step in steps:
             perform(step, log, readers)
+            bench.loop.turn(turns)
         bench.finish()
         log.events += bench.stream.events()[-2:]
         for reader in readers:
@@ -144,8 +146,6 @@ def perform(step: tuple[object, ...], log: Log, readers: list[Reader]) -> None:
             readers[which].sink.leave()
         case ("take", int(which), int(count)):
             readers[which].sink.take(count)
-        case ("turn", int(turns)):
-            log.bench.loop.turn(turns)
         case ("wait", float(seconds)):
             log.bench.loop.advance(seconds)
         case _:

@@ -116,7 +116,7 @@ async def test_a_gzip_bomb_is_never_unpacked() -> None:
         await ask_all(gateway)
         began = process_time()
         answers = await ask_all(gateway)
-        assert process_time() - began < 0.1
+        assert process_time() - began < 0.3
         ended = monotonic()
         assert all([await call.wait_closed() - ended < 1 for call in service.calls])
     assert_all_failed(answers, "UPSTREAM_PROTOCOL", 502)

@@ -5,7 +5,22 @@ from collections.abc import Sequence
 
 import pytest
 
-from gateway.events import RECORD_OVERHEAD_BYTES, Audio, AudioEvicted, Event, Failed, Opened, Record, Status, Text
+from gateway.events import (
+    RECORD_OVERHEAD_BYTES,
+    Audio,
+    AudioEvicted,
+    Citation,
+    Custom,
+    Event,
+    Failed,
+    Metadata,
+    Opened,
+    Progress,
+    Record,
+    Results,
+    Status,
+    Text,
+)
 from gateway.streams.fold import fold
 from gateway.streams.stream import Bounds, State, Stream, opened
 from tests.doubles import DONE, END, RecordingReader, question, stream_of
@@ -133,6 +148,15 @@ def test_memory_is_counted_to_the_byte_and_told_to_the_keeper() -> None:
         assert stream.bytes == sum(told) == recount(stream)
     assert stream.bytes <= 3000
     assert min(told) < 0
+
+
+def test_what_others_make_weighs_what_it_weighs() -> None:
+    """Metadata of any size: probabilities of tokens, an echo of the client's own, a page of results."""
+    big = {"x": ["y" * 100] * 100}
+    for event in (Metadata(big), Citation(big), Results(big), Progress(big), Custom("c", big), Opened("m", big)):
+        assert 10_000 < event.size < 12_000
+    assert Metadata({}).size < 100
+    assert Metadata({"odd": {(1, 2): 3}}).size > 0
 
 
 def test_beyond_its_events_the_older_half_is_folded_and_no_text_lost() -> None:

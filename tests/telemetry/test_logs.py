@@ -1,6 +1,7 @@
 """Logs: one JSON object a line, whoever logs, and never in the way of the loop."""
 
 import io
+import json
 import logging
 import threading
 from collections.abc import Iterator
@@ -55,6 +56,16 @@ def test_an_exception_is_told_in_the_same_line(written: tuple[io.StringIO, logs.
     handler.close()
     (line,) = stream.getvalue().splitlines()
     assert "RuntimeError: broken" in orjson.loads(line)["exception"]
+
+
+def test_odd_values_cost_no_line(written: tuple[io.StringIO, logs.QueuedLines]) -> None:
+    """Half a surrogate pair and a number beyond 64 bits are written all the same, still as JSON."""
+    stream, handler = written
+    logging.getLogger("x").info("half \ud800", extra={"count": 2**70, "what": {1, 2}})
+    handler.close()
+    (line,) = stream.getvalue().splitlines()
+    fields = json.loads(line)
+    assert (fields["event"], fields["count"], fields["what"]) == ("half \ud800", 2**70, "{1, 2}")
 
 
 def test_libraries_are_heard_only_when_they_warn(written: tuple[io.StringIO, logs.QueuedLines]) -> None:
