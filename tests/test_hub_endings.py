@@ -32,6 +32,15 @@ async def test_cancel_is_idempotent_and_leaves_one_ending(bench: Bench, turns: i
     assert len(bench.metrics.of("cancel_lag")) == 1
 
 
+async def test_a_task_that_was_cancelled_from_outside_before_its_first_step_ends_its_stream(bench: Bench) -> None:
+    """As when the loop itself is closed: a task that never began cannot say its last word."""
+    stream = (await bench.open()).stream
+    (task,) = [task for task in asyncio.all_tasks() if task.get_name() == f"stream {stream.sid}"]
+    task.cancel()
+    await over(stream)
+    assert ending(stream) == ("cancelled", "cancelled")
+
+
 async def test_a_key_is_free_again_when_its_stream_was_cancelled_before_its_first_step(bench: Bench) -> None:
     """It brought nothing either."""
     first = (await bench.open(key="k")).stream

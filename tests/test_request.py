@@ -1,0 +1,68 @@
+"""What was asked: a fingerprint without spelling, a question without a dialect, a weight."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gateway.dialects.native import NativeDialect
+from gateway.request import Voice, plain_text
+from tests.doubles import question
+
+NATIVE = NativeDialect(default_model="m", grace_s=30, grace_max_s=60)
+
+
+def test_equal_questions_have_equal_fingerprints_whatever_their_spelling() -> None:
+    """Order, spaces and escapes are not the question."""
+    one = NATIVE.parse(b'{"query":"h\\u00e9","max_tokens":5,"metadata":{"a":1,"b":2}}')
+    other = NATIVE.parse('{ "metadata": {"b": 2, "a": 1},\n "max_tokens": 5, "query": "hé" }'.encode())
+    assert one.fingerprint() == other.fingerprint()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "n"},
+        {"messages": ()},
+        {"max_tokens": 5},
+        {"temperature": 0.0},
+        {"voice": Voice()},
+        {"metadata": {}},
+        {"parameters": {"top_p": 1}},
+        {"context": {"limit": 1}},
+        {"user_id": "u"},
+        {"full_text": True},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_another_question_has_another_fingerprint(change: dict[str, Any]) -> None:
+    """Whatever differs."""
+    assert replace(question(), **change).fingerprint() != question().fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("messages", "asked"),
+    [
+        ([("user", "a"), ("assistant", "b"), ("user", "c")], "c"),
+        ([("user", "a"), ("assistant", "b")], "a"),
+        ([("system", "a")], ""),
+        ([], ""),
+        ([("user", [{"type": "text", "text": "a"}, {"type": "image_url"}, {"text": "b"}])], "a b"),
+        ([("user", None)], ""),
+    ],
+)
+def test_the_question_is_what_the_user_said_last(messages: list[tuple[str, Any]], asked: str) -> None:
+    """As plain text, from a string or from parts."""
+    chat = tuple({"role": role, "content": content} for role, content in messages)
+    assert question(messages=chat).question() == asked
+
+
+@pytest.mark.parametrize("content", [None, 5, {}, [1, "x", None, {}]])
+def test_content_without_text_is_empty(content: Any) -> None:
+    """And no error."""
+    assert plain_text(content) == ""
+
+
+def test_a_request_weighs_what_its_client_sent() -> None:
+    """About as many bytes as its JSON."""
+    assert 10_000 < question("x" * 10_000).size() < 11_000
