@@ -104,7 +104,8 @@ class Process:
 
     def __init__(self, *arguments: str, port: int | None = None, **environment: str) -> None:
         self.port = port or free_port()
-        self.base = f"http://127.0.0.1:{self.port}"
+        host = arguments[arguments.index("--host") + 1] if "--host" in arguments else "127.0.0.1"
+        self.base = f"http://{host}:{self.port}"
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("GATEWAY_", "OPENAI_", "STREAMING_"))}
         self.uds = arguments[arguments.index("--uds") + 1] if "--uds" in arguments else None
         where = () if self.uds else ("--port", str(self.port))

@@ -34,7 +34,8 @@ STEPS = st.lists(
         ),
         st.integers(0, 5),
     ),
-    max_size=60,
+    min_size=15,
+    max_size=40,
 )
 
 

@@ -1,6 +1,7 @@
 """Going away: no stream is left without an ending, no client without a word, and nobody waits long."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -83,11 +84,7 @@ async def test_it_is_not_ready_at_once_and_opens_nothing_new() -> None:
             assert told.status == 200
             assert told.seen().data("status")[0]["code"] == "DRAINING"
             assert b"retry: " in told.body
-            async with asyncio.timeout(20):
-                with pytest.raises(OSError):
-                    while True:
-                        (await ask(address, b"")).close()
-                        await asyncio.sleep(0.02)
+            await until_nobody_listens(address)
             assert not reader.done.done()
             await over([reader])
             assert reader.seen().text == text(60)
@@ -101,6 +98,15 @@ async def until_draining(address: tuple[str, int]) -> None:
         while status == 200:
             status, body = await fetch(address, "/health/ready")
     assert json.loads(body) == {"status": "draining"}
+
+
+async def until_nobody_listens(address: tuple[str, int]) -> None:
+    """Wait for a connect to be refused."""
+    async with asyncio.timeout(20):
+        with contextlib.suppress(ConnectionError):
+            while True:
+                (await ask(address, b"")).close()
+                await asyncio.sleep(0.02)
 
 
 async def test_viewers_are_sent_away_and_the_others_served_to_their_end() -> None:
@@ -149,8 +155,8 @@ async def test_what_outlives_the_limit_ends_as_cancelled() -> None:
     assert (whole.status, whole.seen().json()["error"]["code"]) == (409, "CANCELLED")
 
 
-@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("pause_s", [0.0, 0.4], ids=["at once", "later"])
+# Two equal signals at the same time are one to the kernel.
+@pytest.mark.parametrize(("second", "pause_s"), [(signal.SIGINT, 0.0), (signal.SIGTERM, 0.4)], ids=["at once", "later"])
 async def test_told_twice_it_ends_within_a_second(second: signal.Signals, pause_s: float) -> None:
     """Also with clients that take nothing, and when both signals come at the same time."""
     async with feed() as service:
@@ -171,7 +177,7 @@ async def test_told_twice_it_ends_within_a_second(second: signal.Signals, pause_
 
 
 async def test_many_streams_drain_cheaply() -> None:
-    """Viewers and readers of as many streams, all open at the end of the limit: under 2 s of CPU from signal to exit."""
+    """Viewers and readers of streams that are all open when the limit is over: under 2 s of CPU until the exit."""
     async with feed() as service:
         with gateway_process(OPENAI_BASE_URL=service.url, GATEWAY_DRAIN__LIMIT_S="1") as process:
             address, asked = ("127.0.0.1", process.port), question(200, 2, hang=True)

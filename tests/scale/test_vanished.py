@@ -1,0 +1,81 @@
+"""A client that is gone without a word is noticed, and its stream is not paid for any longer."""
+
+import asyncio
+import socket
+import time
+
+import pytest
+
+from tests.feed import feed, question
+from tests.house import eventually, gateway_process
+from tests.load import all_closed, ask, mute, post
+from tests.scale.figures import becomes, until
+from tests.scale.wire import Wire, why_not
+
+WHY_NOT = why_not()
+USER_TIMEOUT_S = 3.0
+
+
+def asked(rate: float, tokens: int = 100_000, size: int = 6) -> bytes:
+    """A stream that ends with its reader."""
+    return post("/stream", {"query": question(tokens, rate, size), "on_disconnect": "cancel"})
+
+
+@pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
+async def test_a_peer_that_vanished_is_given_up_after_the_user_timeout() -> None:
+    """No FIN and no RST ever comes; tokens remain unacknowledged; the upstream is closed with the connection."""
+    async with feed() as service:
+        settings = {"OPENAI_BASE_URL": service.url, "GATEWAY_SERVER__USER_TIMEOUT_S": str(USER_TIMEOUT_S)}
+        with Wire() as wire, gateway_process("--host", wire.here, port=None, **settings) as process:
+            with all_closed([wire.connect(process.port)]) as (client,):
+                client.sendall(asked(20))
+                await eventually(lambda: service.answering == 1)
+                assert b"200 OK" in client.recv(4096)
+                wire.cut()
+                cut = time.monotonic()
+                await eventually(lambda: service.answering == 0, 20)
+                took = time.monotonic() - cut
+            print(f"vanished: noticed after {took:.1f} s with a user timeout of {USER_TIMEOUT_S:.0f} s")
+            # Linux looks at it when it sends again, so up to one retransmission later.
+            assert took <= USER_TIMEOUT_S + 2.5
+            assert took >= USER_TIMEOUT_S - 0.5
+
+
+async def test_a_half_closed_client_that_takes_nothing_is_cut_at_the_write_deadline() -> None:
+    """It has said that it asks nothing more, and still has to take what was sent."""
+    async with feed() as service:
+        patient = {"GATEWAY_DELIVERY__WRITE_DEADLINE_S": "1", "GATEWAY_SERVER__USER_TIMEOUT_S": "60"}
+        with gateway_process(port=None, OPENAI_BASE_URL=service.url, **patient) as process:
+            address = ("127.0.0.1", process.port)
+            with all_closed([mute(address, asked(1000, size=200)) for _ in range(5)]) as clients:
+                await eventually(lambda: service.answering == 5)
+                await asyncio.sleep(0.5)  # until the buffers are full
+                for client in clients:
+                    client.shutdown(socket.SHUT_WR)
+                half = time.monotonic()
+                await eventually(lambda: service.answering == 0, 20)
+                assert time.monotonic() - half < 1.25 + 1
+                await becomes(address, ssegw_connections_open=1, ssegw_streams_active=0)
+
+
+async def test_leaving_is_noticed_at_once() -> None:
+    """FIN, RST and half-close of clients that read, also while nothing is sent: the upstream is closed at once."""
+    async with feed() as service:
+        with gateway_process(OPENAI_BASE_URL=service.url, GATEWAY_LOGS__LEVEL="warning") as process:
+            address, took = ("127.0.0.1", process.port), []
+            silent = post("/stream", {"query": question(3, hang=True), "on_disconnect": "cancel"})
+            for number in range(12):
+                client = await ask(address, silent if number % 2 else asked(100))
+                await client.reads(2)
+                await eventually(lambda: service.answering == 1)
+                assert client.transport is not None
+                left = time.monotonic()
+                (client.close, client.reset, client.transport.write_eof)[number % 3]()
+                await eventually(lambda: service.answering == 0)
+                took.append(time.monotonic() - left)
+                client.close()
+            print(f"leaving: upstream closed after {sorted(took)[6] * 1e3:.0f} ms (median)")
+            assert max(took) < 1
+            found = await until(address, lambda found: found["ssegw_connections_open"] == 1)
+            assert found["ssegw_stream_outcomes_total{outcome=caller_disconnect}"] == 12
+        assert process.stderr == b""
