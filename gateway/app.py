@@ -250,5 +250,7 @@ def documents(names: list[str], home: Path = HOME) -> list[Path]:
     paths: list[Path] = []
     for name in names:
         path = home / name
+        if not path.exists():
+            log.warning("local.documents: %s is not there", name)
         paths += sorted(path.glob("*.md")) if path.is_dir() else [path]
     return paths

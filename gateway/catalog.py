@@ -46,7 +46,7 @@ class Catalog:
     async def models(self) -> list[str]:
         """Names to offer to clients, the default first."""
         if self._models:
-            return self._models
+            return [self.default_model, *(name for name in self._models if name != self.default_model)]
         if time.monotonic() >= self._offered_until:
             self._offered = await self._offer.models()
             self._offered_until = time.monotonic() + MODELS_KEPT_S

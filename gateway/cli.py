@@ -5,6 +5,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -90,10 +91,20 @@ def _unheard() -> list[str]:
 def _serve(options: argparse.Namespace) -> int:
     settings = _settings(options)
     handler = logs.set_up(settings.logs.level)
+    _raise_descriptors(settings)
     try:
         return uvloop.run(_run(settings, handler))
     finally:
         handler.close()
+
+
+def _raise_descriptors(settings: Settings) -> None:
+    """Take all the file descriptors that may be had; out of them, clients would be dropped without a word."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    wanted = settings.server.max_connections + settings.stream.max_streams
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        log.warning("%d file descriptors are fewer than server.max_connections + stream.max_streams (%d)", hard, wanted)
 
 
 async def _run(settings: Settings, handler: logs.QueuedLines) -> int:

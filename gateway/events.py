@@ -14,6 +14,16 @@ import orjson
 RECORD_OVERHEAD_BYTES = 160
 """Memory that one record takes beside its payload: record, event, string header, place in the list."""
 
+MEMBER_BYTES = 48
+"""What a container, or a member of one, takes beside its text: a header, a place in a table."""
+
+ORPHANED = "orphaned"
+SUPERSEDED = "superseded"
+DRAINING = "draining"
+CANCELLED = "cancelled"
+"""The finish reasons of cancelled streams: nobody read it any more, its session asked something new, its process went
+away, somebody asked for it."""
+
 JsonObject = Mapping[str, Any]
 
 
@@ -48,21 +58,21 @@ class Event:
 
 
 class _Weighed:
-    """An event whose payload others make: weighed once as JSON, for it may be of any size."""
+    """An event whose payload others make: weighed once, for it may be of any size."""
 
     __slots__ = ("_weight",)
     _weight: int
 
     def _weigh(self, payload: Any) -> None:
         try:
-            weight = len(orjson.dumps(payload, default=str))
+            weight = weigh_json(orjson.dumps(payload, default=str))
         except TypeError:
             weight = 0  # What is no JSON cannot be told either.
         object.__setattr__(self, "_weight", 64 + weight)
 
     @property
     def size(self) -> int:
-        """Bytes of its JSON."""
+        """Bytes that its payload takes in memory, roughly."""
         return self._weight
 
 
@@ -290,6 +300,11 @@ class Record(NamedTuple):
 
     seq: int
     event: Event
+
+
+def weigh_json(encoded: bytes) -> int:
+    """Bytes that a value takes in memory, roughly, from its JSON: small members take far more than their text."""
+    return len(encoded) + MEMBER_BYTES * (encoded.count(b"{") + encoded.count(b"[") + encoded.count(b","))
 
 
 def nests_deeper(value: Any, limit: int) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import NamedTuple
 
 from gateway.errors import Code, GatewayError
-from gateway.events import Failed
+from gateway.events import CANCELLED, DRAINING, ORPHANED, SUPERSEDED, Failed
 from gateway.pipeline import Pipeline, usage_of
 from gateway.request import Caller, OnDisconnect, StreamRequest
 from gateway.streams.ids import new_sid
@@ -19,17 +19,19 @@ from gateway.telemetry.metrics import Account, Metrics
 
 log = logging.getLogger(__name__)
 
-ORPHANED = "orphaned"
-SUPERSEDED = "superseded"
-DRAINING = "draining"
-CANCELLED = "cancelled"
-
 _OUTCOME_OF_REASON = {ORPHANED: "caller_disconnect", SUPERSEDED: "caller_disconnect", DRAINING: "gateway_drain"}
 _OUTCOME_OF_CODE = {
     Code.UPSTREAM_TRUNCATED.name: "provider_truncated",
     Code.OUTPUT_LIMIT.name: "policy_limit",
     Code.INTERNAL.name: "gateway_error",
 }
+
+
+class Key(NamedTuple):
+    """An idempotency key, and the fingerprint of the question that was asked under it."""
+
+    name: str
+    fingerprint: bytes
 
 
 class Opening(NamedTuple):
@@ -55,7 +57,7 @@ class Work:
         "task",
     )
 
-    def __init__(self, stream: Stream, pipeline: Pipeline, dialect: str, key: str | None) -> None:
+    def __init__(self, stream: Stream, pipeline: Pipeline, dialect: str, key: Key | None) -> None:
         self.stream = stream
         self.pipeline = pipeline
         self.dialect = dialect
@@ -92,7 +94,7 @@ class Hub:
         pipeline: Pipeline,
         *,
         dialect: str,
-        key: str | None = None,
+        key: Key | None = None,
         admit_s: float = 0.0,
     ) -> Opening:
         """A stream for `request`, or the one that the same idempotency `key` opened before.
@@ -101,7 +103,7 @@ class Hub:
         """
         sid = new_sid()
         if key is not None:
-            held = await self._store.reserve(caller, key, request.fingerprint(), sid)
+            held = await self._store.reserve(caller, key.name, key.fingerprint, sid)
             if held is not None:
                 return Opening(await self._store.find(held, caller), fresh=False)
         try:
@@ -110,7 +112,7 @@ class Hub:
             await self._store.create(stream)
         except GatewayError:
             if key is not None:
-                await self._store.release(caller, key)
+                await self._store.release(caller, key.name)
             raise
         self._supersede(caller, request.session_id)
         stream.append([opened(request)])
@@ -131,7 +133,7 @@ class Hub:
         else:
             await work.pipeline.run(stream)
         if work.key is not None and not stream.content_events and stream.state is not State.COMPLETED:
-            await self._store.release(stream.owner, work.key)
+            await self._store.release(stream.owner, work.key.name)
 
     async def find(self, sid: str, caller: Caller) -> Stream:
         """The stream of that name, for one who may read it; see `LogStore.find` for what it raises."""
@@ -245,6 +247,7 @@ class Hub:
         self._store.settle(stream)
         self._metrics.store_bytes(self._store.bytes_kept)
         self._account(work)
+        stream.forget_question()
 
     def _account(self, work: Work) -> None:
         """Exactly one record of usage and one line in the log for each stream."""

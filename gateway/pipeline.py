@@ -74,12 +74,18 @@ class Pipeline:
         try:
             async with aclosing(self.source.stream(stream.request)) as batches:
                 await self._pump(batches, stream)
+                if not followers:
+                    # Before the source is closed: nobody should wait for an upstream that lingers.
+                    self._complete(stream)
+            if followers:
                 await self._finish_followers(followers)
-                # Before the source is closed: nobody should wait for an upstream that lingers.
-                stream.finish(self._completed(stream, "completed", stream.finish_reason))
+                self._complete(stream)
         finally:
             for task in followers:
                 task.cancel()
+
+    def _complete(self, stream: Stream) -> None:
+        stream.finish(self._completed(stream, "completed", stream.finish_reason))
 
     async def _pump(self, batches: AsyncGenerator[Batch], stream: Stream) -> None:
         """Move batches into the log until the text ends."""

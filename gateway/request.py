@@ -1,11 +1,13 @@
 """What a client asked, validated and free of any dialect, and who asks."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 import orjson
+
+from gateway.events import weigh_json
 
 
 class OnDisconnect(StrEnum):
@@ -72,8 +74,13 @@ class StreamRequest:
         return hashlib.sha256(orjson.dumps(self, option=orjson.OPT_SORT_KEYS)).digest()
 
     def size(self) -> int:
-        """Bytes that it takes to keep, roughly: those of its JSON."""
-        return len(orjson.dumps(self))
+        """Bytes that it takes to keep, roughly."""
+        return weigh_json(orjson.dumps(self))
+
+    def without_question(self) -> "StreamRequest":
+        """What is still needed to tell a finished answer: how it was asked for, but not what."""
+        options = {name: value for name, value in self.parameters.items() if name == "stream_options"}
+        return replace(self, messages=(), parameters=options, context={}, metadata=None)
 
     def question(self) -> str:
         """The last thing that the user said, as plain text; empty when nothing was."""

@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
 
@@ -23,8 +24,24 @@ class SettingsError(Exception):
 
 
 def _http_url(value: str) -> str:
-    if value and not value.startswith(("http://", "https://")):
+    if not value:
+        return value
+    if not value.startswith(("http://", "https://")):
         raise ValueError("must begin with http:// or https://")
+    try:
+        parts = urlsplit(value)
+        usable = bool(parts.hostname) and parts.port != 0 and value.isprintable() and " " not in value
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("must name a host, and a port between 1 and 65535 if any")
+    return value
+
+
+def _header_value(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("must be printable ASCII without spaces")
     return value
 
 
@@ -94,7 +111,7 @@ class Drain(Section):
 class OpenAI(Section):
     """The OpenAI-compatible upstream; in use as soon as a key or a base URL is set."""
 
-    api_key: SecretStr = SecretStr("")
+    api_key: Annotated[SecretStr, AfterValidator(_header_value)] = SecretStr("")
     base_url: Annotated[str, AfterValidator(_http_url)] = ""
     model: str = "gpt-4o-mini"
     models: list[str] = []
@@ -169,6 +186,8 @@ def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Sett
         raise SettingsError(_explain(error, path, sources)) from None
     if settings.delivery.away_retry_min_ms > settings.delivery.away_retry_max_ms:
         raise SettingsError("delivery.away_retry_min_ms is larger than delivery.away_retry_max_ms")
+    if settings.openai.models and settings.openai.model not in settings.openai.models:
+        raise SettingsError("openai.model is not one of openai.models")
     return settings
 
 

@@ -98,6 +98,9 @@ async def tail(options: argparse.Namespace) -> int:
         while follower.tries < TRIES_MAX:
             try:
                 await follower.connect(session)
+            except aiohttp.InvalidURL:
+                print("--url is not a URL that can be asked", file=sys.stderr)
+                return 1
             except Refused as refused:
                 print(refused, file=sys.stderr)
                 return 1

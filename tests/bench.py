@@ -3,7 +3,7 @@
 from typing import Any
 
 from gateway.events import Completed, Text
-from gateway.hub import Hub, Opening
+from gateway.hub import Hub, Key, Opening
 from gateway.pipeline import Pipeline
 from gateway.request import Caller
 from gateway.stores.memory import MemoryStore
@@ -32,7 +32,9 @@ class Bench:
         source = ScriptedSource(*(script or ENDLESS))
         self.sources.append(source)
         pipeline = Pipeline(source, metrics=self.metrics)
-        return await self.hub.open(question(text, **request), caller, pipeline, dialect="native", key=key)
+        asked = question(text, **request)
+        named = Key(key, asked.fingerprint()) if key is not None else None
+        return await self.hub.open(asked, caller, pipeline, dialect="native", key=named)
 
     @property
     def accounts(self) -> list[Account]:

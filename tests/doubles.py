@@ -1,4 +1,3 @@
-# NOTE (temporary): read tests/TAKEN.txt; some of the core tests are being written by somebody else.
 """Doubles: small true things that stand in for big ones, each with a script or a memory of its own."""
 
 import asyncio

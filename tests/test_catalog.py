@@ -61,7 +61,7 @@ async def test_the_upstream_is_asked_for_its_models_once_a_minute(monkeypatch: p
     clock.advance(MODELS_KEPT_S)
     await served.models()
     assert source.asked == 2
-    assert await catalog(source, "x").models() == ["x"]
+    assert await catalog(source, "x", "m").models() == ["m", "x"]
     assert source.asked == 2
 
 

@@ -83,8 +83,8 @@ async def test_a_refused_key_is_free_again() -> None:
 
 async def test_a_full_store_refuses_and_frees_the_key() -> None:
     """STORE_FULL, and no stream is left half open."""
-    bench = Bench(max_bytes=2000)
-    big = (await bench.open([Text("x" * 3000)], HANG)).stream
+    bench = Bench(max_bytes=4000)
+    big = (await bench.open([Text("x" * 2800)], HANG)).stream
     await eventually(lambda: big.content_events)
     for _ in range(2):
         with pytest.raises(GatewayError) as raised:

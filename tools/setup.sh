@@ -2,7 +2,6 @@
 # Installs one thing: runtime | dev | node | system. Says what it does before it does it.
 set -eu
 cd "$(dirname "$0")/.."
-mkdir -p .make
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -35,7 +34,8 @@ venv() {
 # Installs a lock file with its hashes: by uv where it can be had, else by pip.
 locked() {
     say "installing $1"
-    [ -x .venv/bin/uv ] || .venv/bin/pip install -q --disable-pip-version-check uv || say "no uv; pip takes longer"
+    [ -x .venv/bin/uv ] || .venv/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements-uv.lock ||
+        say "no uv; pip takes longer"
     if [ -x .venv/bin/uv ]; then
         UV_LINK_MODE=copy .venv/bin/uv pip install -q --python .venv/bin/python --require-hashes -r "$1"
     else
@@ -47,25 +47,25 @@ case "$1" in
 runtime)
     venv "$2"
     locked requirements.lock
-    touch .make/runtime
+    touch .venv/.runtime
     ;;
 dev)
     venv "$2"
     locked requirements-dev.lock
-    touch .make/dev .make/runtime
+    touch .venv/.dev .venv/.runtime
     ;;
 node)
     major=$(node -p 'process.versions.node.split(".")[0]')
     if [ "$major" -lt 20 ]; then
         # Debian 12 has Node 18; some of the clients need 20. The registry has Node itself as a package.
-        say "Node $major is too old for the clients; installing Node 22 into .make/node22"
+        say "Node $major is too old for the clients; installing Node 22 into .node22"
         arch=$(node -p 'process.arch')
-        npm install --silent --no-save --no-audit --no-fund --ignore-scripts --prefix .make/node22 "node-linux-$arch@22"
-        ln -sfn "node_modules/node-linux-$arch/bin" .make/node22/bin
+        npm install --silent --no-save --no-audit --no-fund --ignore-scripts --prefix .node22 "node-linux-$arch@22"
+        ln -sfn "node_modules/node-linux-$arch/bin" .node22/bin
     fi
     say "installing the npm clients that the tests use"
     (cd tests/clients && npm ci --silent --no-audit --no-fund --ignore-scripts)
-    touch .make/node
+    touch tests/clients/node_modules/.ready
     ;;
 system)
     missing=""

@@ -2,7 +2,7 @@
 # Runs the tests under coverage, then the gate. --full runs the stated scales as well.
 set -eu
 cd "$(dirname "$0")/.."
-[ ! -x .make/node22/bin/node ] || PATH="$PWD/.make/node22/bin:$PATH"
+[ ! -x .node22/bin/node ] || PATH="$PWD/.node22/bin:$PATH"
 PATH="$PATH:/usr/sbin"
 export PATH
 if [ "${1:-}" = "--full" ]; then

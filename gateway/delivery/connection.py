@@ -226,6 +226,9 @@ class Connection:
 
     def _should_merge(self) -> bool:
         """Beyond the first bound, adjacent text goes out as one piece."""
+        if self._stream.request.full_text:
+            # Each event repeats the whole text: to repeat it for every token missed would take megabytes.
+            return True
         if not self._lagging_since:
             return False
         late = self._loop.time() - self._lagging_since > self._patience.merge_s

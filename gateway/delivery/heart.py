@@ -1,11 +1,14 @@
 """Heart: one timer for the heartbeats, the rotation and the sending away of all connections."""
 
 import asyncio
+import logging
 import random
 from collections import defaultdict
 from typing import Protocol
 
 from gateway.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
 
 TICKS_PER_BEAT = 15
 """Resolution: with a heartbeat every 15 s the timer runs once a second."""
@@ -77,7 +80,13 @@ class Heart:
         self._timer = loop.call_later(self._tick_s, self._on_tick)
         now = loop.time()
         for connection in self._due.pop(self.tick, ()):
-            self._put(connection, max(connection.pulse(self.tick, now), self.tick + 1))
+            try:
+                due = connection.pulse(self.tick, now)
+            except Exception:
+                # The others of this tick must be looked at all the same.
+                log.exception("a connection failed at its pulse")
+                due = self.tick + TICKS_PER_BEAT
+            self._put(connection, max(due, self.tick + 1))
         if self.beats:
             self._metrics.heartbeats(self.beats)
             self.beats = 0

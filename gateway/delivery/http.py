@@ -16,7 +16,7 @@ from gateway.delivery.server import GatewayProtocol
 from gateway.delivery.waiter import Waiter
 from gateway.dialects.base import Dialect
 from gateway.errors import ClientGone, Code, GatewayError, SlowClient
-from gateway.events import Failed
+from gateway.events import DRAINING, Failed
 from gateway.request import OnDisconnect
 from gateway.sse import HEARTBEAT, Frame, encode
 from gateway.streams.cursor import Cursor
@@ -203,6 +203,9 @@ def refuse_ended(stream: Stream) -> None:
     if isinstance(terminal, Failed):
         code = Code[terminal.code]
         error = GatewayError(code, terminal.message, status=terminal.status, retry_after_s=terminal.retry_after_s)
+    elif terminal is not None and terminal.finish_reason == DRAINING:
+        # Nothing was said yet: another process may be asked the same.
+        raise GatewayError(Code.DRAINING, retry_after_s=2)
     elif terminal is not None and terminal.status == "cancelled":
         error = GatewayError(Code.CANCELLED, f"the stream was cancelled ({terminal.finish_reason})")
     else:

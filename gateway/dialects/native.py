@@ -82,20 +82,20 @@ class NativeDialect:
         self._grace_s = grace_s
         self._grace_max_s = grace_max_s
 
-    def parse(self, body: bytes) -> StreamRequest:
-        """A JSON body, strictly typed."""
-        return self._request(validate(_Body, parse_object(body)))
+    def parse(self, body: bytes, unread: OnDisconnect = OnDisconnect.GRACE) -> StreamRequest:
+        """A JSON body, strictly typed. `unread` is what becomes of a stream without readers, if it does not say."""
+        return self._request(validate(_Body, parse_object(body)), unread)
 
-    def parse_query(self, query: Mapping[str, str]) -> StreamRequest:
+    def parse_query(self, query: Mapping[str, str], unread: OnDisconnect = OnDisconnect.GRACE) -> StreamRequest:
         """The same names in a query string; structured fields as JSON."""
         values: Json = {}
         for name, text in query.items():
             values[name] = text
             if name in _STRUCTURED and text.startswith(("[", "{")):
                 values[name] = parse_json(text)
-        return self._request(validate(_Body, values, strict=False))
+        return self._request(validate(_Body, values, strict=False), unread)
 
-    def _request(self, body: _Body) -> StreamRequest:
+    def _request(self, body: _Body, unread: OnDisconnect) -> StreamRequest:
         messages = (
             ({"role": "user", "content": body.query},)
             if body.messages is None
@@ -106,7 +106,7 @@ class NativeDialect:
         return StreamRequest(
             messages=messages,
             model=body.model or self._default_model,
-            on_disconnect=OnDisconnect(body.on_disconnect or OnDisconnect.GRACE),
+            on_disconnect=OnDisconnect(body.on_disconnect or unread),
             grace_s=grace_s,
             session_id=body.session_id,
             message_id=body.message_id,

@@ -54,14 +54,18 @@ class OpenAIDialect:
     resumable = False
 
     def parse(self, body: bytes) -> StreamRequest:
-        """A Chat Completions request. `n` above 1 is refused: one stream is one answer."""
+        """A Chat Completions request, whether its answer is to be streamed or not."""
+        return self.read(body)[0]
+
+    def read(self, body: bytes) -> tuple[StreamRequest, bool]:
+        """The request, and whether it asks for a stream. `n` above 1 is refused: one stream is one answer."""
         value = parse_object(body)
         asked = validate(_Body, value)
         parameters: Json = dict(asked.model_extra or {})
         for name in ("stream_options", "max_completion_tokens", "user"):
             if value.get(name) is not None:
                 parameters[name] = value[name]
-        return StreamRequest(
+        request = StreamRequest(
             messages=tuple(value["messages"]),
             model=asked.model,
             on_disconnect=OnDisconnect.CANCEL,
@@ -71,10 +75,7 @@ class OpenAIDialect:
             temperature=asked.temperature,
             parameters=parameters,
         )
-
-    def wants_stream(self, body: bytes) -> bool:
-        """Whether the answer is to be streamed; the body has been parsed before."""
-        return bool(parse_object(body).get("stream"))
+        return request, bool(asked.stream)
 
     def encoder(self, stream: Stream, *, unnamed: bool = True) -> "OpenAIEncoder":
         """How `stream` is told; its events never have names."""
@@ -84,26 +85,17 @@ class OpenAIDialect:
         """OpenAI's error envelope."""
         return openai_refusal(error)
 
-    def fold(self, stream: Stream) -> Json:
-        """The whole answer as one `chat.completion`, for clients that do not stream. The stream must have completed.
-
-        Raises `OUTPUT_LIMIT` where its beginning is no longer kept: a part must not pass for the whole.
-        """
-        if stream.lost:
-            error = GatewayError(Code.OUTPUT_LIMIT, "the answer is longer than what is kept of a stream")
-            error.ended_a_stream = True
-            raise error
-        message: Json = {"role": "assistant", "content": stream.text() or None}
-        refusal = "".join(event.token for event in stream.events() if isinstance(event, events.Refusal))
-        reasoning = "".join(event.token for event in stream.events() if isinstance(event, events.Reasoning))
-        message["refusal"] = refusal or None
-        if reasoning:
+    def fold(self, stream: Stream, said: Sequence[Event]) -> Json:
+        """The whole answer as one `chat.completion`, for clients that do not stream; `said` is all of its events."""
+        text = _joined(said, events.Text)
+        message: Json = {"role": "assistant", "content": text or None, "refusal": _joined(said, events.Refusal) or None}
+        if reasoning := _joined(said, events.Reasoning):
             message["reasoning_content"] = reasoning
-        if calls := _tool_calls(stream):
+        if calls := _tool_calls(said):
             message["tool_calls"] = calls
-        if cited := [dict(event.data) for event in stream.events() if isinstance(event, events.Citation)]:
+        if cited := [dict(event.data) for event in said if isinstance(event, events.Citation)]:
             message["annotations"] = cited
-        choice = {"index": 0, "message": message, "logprobs": _logprobs(stream), "finish_reason": stream.finish_reason}
+        choice = {"index": 0, "message": message, "logprobs": _logprobs(said), "finish_reason": stream.finish_reason}
         answer: Json = {
             "id": f"chatcmpl-{stream.sid}",
             "object": "chat.completion",
@@ -116,10 +108,21 @@ class OpenAIDialect:
         return answer
 
 
-def _tool_calls(stream: Stream) -> list[Json]:
+def _joined(said: Sequence[Event], kind: type[events.Text] | type[events.Reasoning] | type[events.Refusal]) -> str:
+    """The tokens of one kind of event as one text; what replaces the text so far does."""
+    tokens: list[str] = []
+    for event in said:
+        if isinstance(event, kind):
+            if isinstance(event, events.Text) and event.replace:
+                tokens.clear()
+            tokens.append(event.token)
+    return "".join(tokens)
+
+
+def _tool_calls(said: Sequence[Event]) -> list[Json]:
     """The fragments of each tool call joined, in the order of their index."""
     calls: dict[int, Json] = {}
-    for event in stream.events():
+    for event in said:
         if isinstance(event, events.ToolCall):
             empty = {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
             call = calls.setdefault(event.index, empty)
@@ -129,14 +132,19 @@ def _tool_calls(stream: Stream) -> list[Json]:
     return [calls[index] for index in sorted(calls)]
 
 
-def _logprobs(stream: Stream) -> Json | None:
+def _logprobs_of(event: Event) -> Json | None:
+    """The log probabilities that an event brings, as the upstream gave them."""
+    found = event.data.get("logprobs") if isinstance(event, events.Metadata) else None
+    return found if isinstance(found, dict) else None
+
+
+def _logprobs(said: Sequence[Event]) -> Json | None:
     """The pieces of `logprobs` joined, where they were asked for."""
     joined: Json = {}
-    for event in stream.events():
-        if isinstance(event, events.Metadata) and "logprobs" in event.data:
-            for kind, entries in event.data["logprobs"].items():
-                if isinstance(entries, list):
-                    joined.setdefault(kind, []).extend(entries)
+    for event in said:
+        for kind, entries in (_logprobs_of(event) or {}).items():
+            if isinstance(entries, list):
+                joined.setdefault(kind, []).extend(entries)
     return joined or None
 
 
@@ -180,15 +188,15 @@ class OpenAIEncoder:
         if isinstance(event, events.Completed):
             if event.status == "completed":
                 return (DONE,)
-            cancelled = Code.CANCELLED
-            return (self._error(f"the stream was cancelled ({event.finish_reason})", cancelled.name, cancelled.status),)
+            code = Code.DRAINING if event.finish_reason == events.DRAINING else Code.CANCELLED
+            return (self._error(f"the stream was cancelled ({event.finish_reason})", code.name, code.status),)
         if isinstance(event, events.Failed):
             return (self._error(event.message, event.code, event.status),)
         delta = _delta(event)
         if delta is not None:
             return (self._chunk(delta),)
-        if isinstance(event, events.Metadata) and "logprobs" in event.data:
-            return (self._chunk({}, logprobs=event.data["logprobs"]),)
+        if (logprobs := _logprobs_of(event)) is not None:
+            return (self._chunk({}, logprobs=logprobs),)
         return ()
 
     def notice(self, event: Event) -> Sequence[Frame]:

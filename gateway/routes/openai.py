@@ -7,6 +7,7 @@ import orjson
 from aiohttp import web
 
 from gateway.catalog import Catalog
+from gateway.delivery.collector import Collector
 from gateway.delivery.http import Delivery, Reading, refuse_ended, stream_headers
 from gateway.delivery.waiter import Waiter
 from gateway.dialects.openai import OpenAIDialect
@@ -42,7 +43,7 @@ class OpenAIRoutes:
         """`POST /v1/chat/completions`."""
         arrived = time.monotonic()
         body = await read_json_body(request, self._body_s)
-        asked = self._dialect.parse(body)
+        asked, streamed = self._dialect.read(body)
         caller = caller_of(request, asked)
         if place_of(request) is not None:
             raise GatewayError(
@@ -61,7 +62,7 @@ class OpenAIRoutes:
         )
         stream = opening.stream
         with self._hub.reading(stream):
-            if not self._dialect.wants_stream(body):
+            if not streamed:
                 return await self._whole(stream)
             asked_at = arrived if opening.fresh else None
             reading = Reading(stream, self._dialect, None, True, asked_at, pipeline.source.name)
@@ -69,10 +70,10 @@ class OpenAIRoutes:
 
     async def _whole(self, stream: Stream) -> web.Response:
         """The answer as one JSON object, or the error that ended it: half an answer is none."""
-        with closing(Waiter(stream)) as waiter:
+        with closing(Collector(stream)) as collector, closing(Waiter(stream)) as waiter:
             await waiter.wait(lambda: stream.ended)
         refuse_ended(stream)
-        body = orjson.dumps(self._dialect.fold(stream))
+        body = orjson.dumps(self._dialect.fold(stream, collector.events))
         return web.Response(body=body, content_type="application/json", headers=stream_headers(stream))
 
     async def models(self, request: web.Request) -> web.Response:

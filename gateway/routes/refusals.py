@@ -88,19 +88,22 @@ class Refusals:
         headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
         if error.retry_after_s is not None:
             headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
-        if error.code in WAIT_CODES and is_native_get(request):
-            return self._come_back(error, headers)
         dialect = self._dialect(request)
+        if error.code in WAIT_CODES and is_native_get(request) and dialect.resumable:
+            return self._come_back(error, headers, request.query.get("events") == "unnamed")
         if error.ended_a_stream or error.code is Code.IDEMPOTENCY_MISMATCH:
             # Asking again is the user's decision, not a client library's.
             headers["x-should-retry"] = "false"
         body = orjson.dumps(dialect.refusal(error))
         return web.Response(status=error.status, body=body, headers=headers, content_type="application/json")
 
-    def _come_back(self, error: GatewayError, headers: dict[str, str]) -> web.Response:
+    def _come_back(self, error: GatewayError, headers: dict[str, str], unnamed: bool) -> web.Response:
         retry_ms = self._retry_ms()
         data = {"state": "retry", "code": error.code.name, "message": error.message, "retry": retry_ms}
-        frame = Frame(orjson.dumps(data), b"status", retry_ms=retry_ms)
+        if unnamed:
+            frame = Frame(orjson.dumps({"event": "status", **data}), retry_ms=retry_ms)
+        else:
+            frame = Frame(orjson.dumps(data), b"status", retry_ms=retry_ms)
         return web.Response(status=200, body=pack([frame]), headers={**headers, **HEADERS})
 
     def _dialect(self, request: web.Request) -> Dialect:

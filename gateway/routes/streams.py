@@ -11,7 +11,7 @@ from gateway.delivery.http import Delivery, Reading, stream_headers
 from gateway.dialects.base import Dialect
 from gateway.dialects.native import NativeDialect
 from gateway.errors import Code, GatewayError
-from gateway.hub import Hub
+from gateway.hub import Hub, Key
 from gateway.request import Caller, OnDisconnect, StreamRequest
 from gateway.routes.bodies import read_json_body
 from gateway.routes.callers import caller_of
@@ -61,13 +61,15 @@ class StreamRoutes:
     async def open_by_post(self, request: web.Request) -> web.StreamResponse:
         """`POST /stream`: a new stream, or one to come back to (`Last-Event-ID`, idempotency key)."""
         arrived = time.monotonic()
-        asked = self._native.parse(await read_json_body(request, self._body_s))
-        return await self._open(request, asked, arrived)
+        dialect = self._dialect_of(request)
+        asked = self._native.parse(await read_json_body(request, self._body_s), _unread(dialect))
+        return await self._open(request, asked, dialect, arrived)
 
     async def open_by_get(self, request: web.Request) -> web.StreamResponse:
         """`GET /stream?query=…`: the same for EventSource, which cannot POST."""
         fields = {name: value for name, value in request.query.items() if name not in CONTROLS}
-        return await self._open(request, self._native.parse_query(fields), time.monotonic())
+        dialect = self._dialect_of(request)
+        return await self._open(request, self._native.parse_query(fields, _unread(dialect)), dialect, time.monotonic())
 
     async def attach(self, request: web.Request) -> web.StreamResponse:
         """`GET /stream/{sid}`: read a stream that exists, from `Last-Event-ID` on or from its beginning."""
@@ -88,8 +90,9 @@ class StreamRoutes:
         """A path that cannot be a stream's."""
         raise GatewayError(Code.INVALID_EVENT_ID, "a stream id is 22 letters and digits")
 
-    async def _open(self, request: web.Request, asked: StreamRequest, arrived: float) -> web.StreamResponse:
-        dialect = self._dialect_of(request)
+    async def _open(
+        self, request: web.Request, asked: StreamRequest, dialect: Dialect, arrived: float
+    ) -> web.StreamResponse:
         caller = caller_of(request, asked)
         place = place_of(request)
         plain = unnamed(request)
@@ -97,6 +100,7 @@ class StreamRoutes:
             return await self._come_back(request, place.sid, place, dialect, caller)
         if not self._enabled:
             raise GatewayError(Code.STREAMING_DISABLED)
+        key = idempotency_key(request, asked)
         detach = "detach" in request.query
         if detach:
             asked = _detached(asked)
@@ -106,7 +110,7 @@ class StreamRoutes:
             caller,
             pipeline,
             dialect=dialect.name,
-            key=idempotency_key(request, asked),
+            key=key,
             admit_s=time.monotonic() - arrived,
         )
         stream = opening.stream
@@ -158,7 +162,7 @@ def unnamed(request: web.Request) -> bool:
     return value == "unnamed"
 
 
-def idempotency_key(request: web.Request, asked: StreamRequest) -> str | None:
+def idempotency_key(request: web.Request, asked: StreamRequest) -> Key | None:
     """The key under which the same question is never asked twice; a `message_id` with its session is one too."""
     key = request.headers.get("Idempotency-Key") or request.query.get("idempotency_key")
     if key:
@@ -166,10 +170,15 @@ def idempotency_key(request: web.Request, asked: StreamRequest) -> str | None:
             raise GatewayError(
                 Code.INVALID_REQUEST, "Idempotency-Key: at most 255 printable characters", param="Idempotency-Key"
             )
-        return f"key:{key}"
+        return Key(f"key:{key}", asked.fingerprint())
     if asked.message_id is not None and asked.session_id is not None:
-        return f"message:{asked.message_id}"
+        return Key(f"message:{asked.message_id}", asked.fingerprint())
     return None
+
+
+def _unread(dialect: Dialect) -> OnDisconnect:
+    """Who cannot come back has left for good."""
+    return OnDisconnect.GRACE if dialect.resumable else OnDisconnect.CANCEL
 
 
 def _detached(asked: StreamRequest) -> StreamRequest:

@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 import httpx2
 import openai
+import orjson
 
 from gateway.errors import Code, GatewayError
 from gateway.events import Event
@@ -103,10 +104,13 @@ class OpenAISource:
     async def models(self) -> list[str]:
         """The names of the models that the upstream offers."""
         try:
-            page = await self._client.models.list()
+            answer = await self._client.models.with_raw_response.list()
         except (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
             raise translate(error) from error
-        return [model.id for model in page.data]
+        try:
+            return [_id_of(model) for model in orjson.loads(answer.content)["data"]]
+        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+            raise GatewayError(Code.UPSTREAM_PROTOCOL, "the upstream's list of models is not one") from error
 
     async def check(self) -> None:
         """Asks for the list of models; an upstream that has none (404) is still there."""
@@ -119,6 +123,12 @@ class OpenAISource:
     async def close(self) -> None:
         """Close the pool."""
         await self._client.close()
+
+
+def _id_of(model: dict[str, Any]) -> str:
+    if not isinstance(model["id"], str):
+        raise TypeError("not a name")
+    return model["id"]
 
 
 def _body(request: StreamRequest) -> dict[str, Any]:

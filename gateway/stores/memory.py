@@ -12,6 +12,10 @@ TOMBSTONES_MAX = 20_000
 """Names of streams no longer kept, so that their owners hear 410 and not 404; about 200 bytes each."""
 
 
+HEADROOM = 1.25
+"""How far running streams may outgrow `max_bytes`: new ones are refused at once, running ones only beyond this."""
+
+
 class MemoryStore:
     """A LogStore for one process. Bounds: `max_bytes` in all, `retention_s` after a stream's end."""
 
@@ -77,10 +81,12 @@ class MemoryStore:
                 return
             self._evict(sid)
 
-    def _grew(self, delta: int) -> None:
+    def _grew(self, delta: int) -> bool:
+        """Note the growth of a stream; false when there is no room left even for those that run."""
         self._bytes += delta
         if self._bytes > self._max_bytes:
             self._make_room()
+        return self._bytes <= self._max_bytes * HEADROOM
 
     def _make_room(self) -> None:
         while self._bytes >= self._max_bytes and self._finished:

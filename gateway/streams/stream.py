@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from typing import Protocol
 
+from gateway.errors import Code, GatewayError
 from gateway.events import (
     RECORD_OVERHEAD_BYTES,
     Audio,
@@ -44,7 +45,7 @@ class Reader(Protocol):
 
 
 class Bounds:
-    """How much one stream may keep."""
+    """How much one stream may keep: payload, events (each takes `RECORD_OVERHEAD_BYTES` beside it), and speech."""
 
     __slots__ = ("max_audio_ms", "max_bytes", "max_events")
 
@@ -87,7 +88,7 @@ class Stream:
         self.content_events = 0
         self.usage: Usage | None = None
         self.terminal: Completed | Failed | None = None
-        self.on_growth: Callable[[int], None] | None = None
+        self.on_growth: Callable[[int], bool] | None = None
         self._bounds = bounds
         self._records: list[Record] = []
         self._audio_ms = 0
@@ -129,11 +130,15 @@ class Stream:
     # Writing.
 
     def append(self, events: Iterable[Event]) -> None:
-        """Add events at the head and tell the readers once. Once the stream is sealed they are counted and dropped."""
+        """Add events at the head and tell the readers once. Once the stream is sealed they are counted and dropped.
+
+        Raises `STORE_FULL` when the keeper cannot bear that the stream goes on growing.
+        """
         if self.sealed:
             self.late_events += len(list(events))
             return
-        self._append(events)
+        if not self._append(events):
+            raise GatewayError(Code.STORE_FULL, "running streams fill the memory set aside for logs", retry_after_s=5)
 
     def seal(self, reason: str = "") -> None:
         """Nothing but the terminal event may be appended from now on; the first reason given is kept."""
@@ -150,7 +155,8 @@ class Stream:
         self.terminal = terminal
         self._append([terminal])
 
-    def _append(self, events: Iterable[Event]) -> None:
+    def _append(self, events: Iterable[Event]) -> bool:
+        """Whether there is room for more."""
         records = self._records
         bytes_before = self.bytes
         new: list[Record] = []
@@ -167,16 +173,24 @@ class Stream:
             if type(event) is not Text:
                 self._note(event)
         if not new:
-            return
+            return True
         if self.content_events and self.state is State.OPEN:
             self.state = State.LIVE
         if self.terminal is not None:
             self.state = _state_after(self.terminal)
-        if self.bytes > self._bounds.max_bytes or len(records) > self._bounds.max_events:
+        if self.payload > self._bounds.max_bytes or len(records) > self._bounds.max_events:
             self._shrink()
-        if self.on_growth is not None:
-            self.on_growth(self.bytes - bytes_before)
+        room = self.on_growth is None or self.on_growth(self.bytes - bytes_before)
         self._tell(new)
+        return room
+
+    def forget_question(self) -> None:
+        """Once the answer has ended, what was asked is not needed any more to tell it."""
+        before = self.request_bytes
+        self.request = self.request.without_question()
+        self.request_bytes = self.request.size()
+        if self.on_growth is not None:
+            self.on_growth(self.request_bytes - before)
 
     def _note(self, event: Event) -> None:
         """What the log remembers of an event beside the event."""
@@ -212,12 +226,13 @@ class Stream:
         self._records = fold(older) + newer
         self.bytes = sum(record.event.size + RECORD_OVERHEAD_BYTES for record in self._records)
         max_bytes, max_events = self._bounds.max_bytes, self._bounds.max_events
-        if self.bytes > max_bytes or len(self._records) > max_events:
+        if self.payload > max_bytes or len(self._records) > max_events:
             max_bytes, max_events = max_bytes * 7 // 8, max_events * 7 // 8
-        drop = 0
-        while drop < len(self._records) - 1 and (self.bytes > max_bytes or len(self._records) - drop > max_events):
+        drop, payload = 0, self.payload
+        while drop < len(self._records) - 1 and (payload > max_bytes or len(self._records) - drop > max_events):
             event = self._records[drop].event
             self.bytes -= event.size + RECORD_OVERHEAD_BYTES
+            payload -= event.size
             if isinstance(event, Audio):
                 self._audio_ms -= event.duration_ms
             drop += 1

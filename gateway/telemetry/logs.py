@@ -1,5 +1,6 @@
 """Logs: one JSON object a line on standard error, written by a thread so that a stuck reader never stops the loop."""
 
+import contextlib
 import json
 import logging
 import queue
@@ -27,6 +28,7 @@ class QueuedLines(logging.Handler):
         self._lines: queue.Queue[str | None] = queue.Queue(QUEUE_MAX_LINES)
         self._stream = stream
         self.on_drop = on_drop
+        self._closing = False
         self._thread = threading.Thread(target=self._write, name="log writer", daemon=True)
         self._thread.start()
 
@@ -40,12 +42,13 @@ class QueuedLines(logging.Handler):
             self.handleError(record)
 
     def close(self) -> None:
-        """Write what is waiting, for a second at most."""
-        try:
-            self._lines.put(None, timeout=0.1)
-        except queue.Full:
+        """Write what is waiting, for half a second at most; Python asks once more at its exit."""
+        if self._closing:
             return
-        self._thread.join(timeout=1.0)
+        self._closing = True
+        with contextlib.suppress(queue.Full):
+            self._lines.put(None, timeout=0.1)
+            self._thread.join(timeout=0.5)
         super().close()
 
     def _write(self) -> None:

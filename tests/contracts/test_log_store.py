@@ -129,7 +129,7 @@ async def test_retention_begins_with_the_end(store: LogStore, clock: ManualClock
 
 async def test_the_oldest_finished_streams_make_room(make: Make, clock: ManualClock) -> None:
     """In the order of their ends, not of their beginnings, and no more of them than needed."""
-    store = make(10 * KIB, RETENTION_S, clock)
+    store = make(14 * KIB, RETENTION_S, clock)
     long = stream_of_owner()
     await store.create(long)
     first = await ended(store, "x" * 3 * KIB)
@@ -138,7 +138,7 @@ async def test_the_oldest_finished_streams_make_room(make: Make, clock: ManualCl
     store.settle(long)
     running = stream_of_owner()
     await store.create(running)
-    running.append([Text("x" * 5 * KIB)])
+    running.append([Text("x" * 6 * KIB)])
     assert (await code_of_find(store, first.sid, ALICE))[0] is Code.STREAM_EXPIRED
     assert await store.find(long.sid, ALICE) is long
     running.append([Text("x" * 3 * KIB)])
@@ -148,10 +148,10 @@ async def test_the_oldest_finished_streams_make_room(make: Make, clock: ManualCl
 
 async def test_live_streams_that_fill_the_store_keep_new_ones_out(make: Make, clock: ManualClock) -> None:
     """STORE_FULL with a time to come back; none of the live ones is harmed, and one that ends makes room."""
-    store = make(4 * KIB, RETENTION_S, clock)
+    store = make(8 * KIB, RETENTION_S, clock)
     live = stream_of_owner()
     await store.create(live)
-    live.append([Text("x" * 5 * KIB)])
+    live.append([Text("x" * 8 * KIB)])
     with pytest.raises(GatewayError) as raised:
         await store.create(stream_of())
     assert raised.value.code is Code.STORE_FULL
@@ -162,6 +162,21 @@ async def test_live_streams_that_fill_the_store_keep_new_ones_out(make: Make, cl
     fresh = stream_of_owner()
     await store.create(fresh)
     assert await store.find(fresh.sid, ALICE) is fresh
+
+
+async def test_a_live_stream_that_outgrows_all_room_ends_itself(make: Make, clock: ManualClock) -> None:
+    """The bound holds against those that run as well: beyond a quarter more than all, who grows is told STORE_FULL."""
+    store = make(8 * KIB, RETENTION_S, clock)
+    live = stream_of_owner()
+    await store.create(live)
+    live.append([Text("x" * 4 * KIB)])
+    live.append([Text("x" * 4 * KIB)])
+    with pytest.raises(GatewayError) as raised:
+        live.append([Text("x" * 4 * KIB)])
+    assert raised.value.code is Code.STORE_FULL
+    assert store.bytes_kept < 15 * KIB
+    live.finish(DONE)
+    assert live.ended
 
 
 async def test_a_long_question_takes_memory_too(make: Make, clock: ManualClock) -> None:

@@ -176,14 +176,18 @@ def test_what_this_dialect_has_words_for_is_a_decision() -> None:
 
 def whole(*events: Event) -> Any:
     """The answer as one object."""
-    return OPENAI.fold(stream_of(*events, END, DONE))
+    return _fold(stream_of(*events, END, DONE))
+
+
+def _fold(stream: Stream) -> Any:
+    return OPENAI.fold(stream, stream.events())
 
 
 def test_a_whole_answer_is_one_object() -> None:
     """Text joined, a replacement obeyed, usage told."""
     stream = stream_of(Opened("m"), Text("x"), Text("a", replace=True), Text("b"), END, DONE)
     message = {"role": "assistant", "content": "ab", "refusal": None}
-    assert OPENAI.fold(stream) == {
+    assert _fold(stream) == {
         "id": f"chatcmpl-{stream.sid}",
         "object": "chat.completion",
         "created": stream.created_s,
@@ -231,8 +235,8 @@ def test_everything_else_that_was_streamed_is_in_the_whole_answer_too() -> None:
 
 def test_a_whole_answer_without_usage_says_nothing_of_it() -> None:
     """What the provider did not count is not made up here."""
-    assert "usage" not in OPENAI.fold(stream_of(Text("a"), TextComplete("length"), DONE))
-    assert OPENAI.fold(stream_of(TextComplete("length"), DONE))["choices"][0]["finish_reason"] == "length"
+    assert "usage" not in _fold(stream_of(Text("a"), TextComplete("length"), DONE))
+    assert _fold(stream_of(TextComplete("length"), DONE))["choices"][0]["finish_reason"] == "length"
 
 
 @pytest.mark.parametrize(

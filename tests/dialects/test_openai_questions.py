@@ -74,5 +74,5 @@ def test_known_parameters_of_the_wrong_type_are_refused(fields: dict[str, Any]) 
 @pytest.mark.parametrize(("stream", "wanted"), [(True, True), (False, False), (None, False)])
 def test_streaming_is_asked_for(stream: bool | None, wanted: bool) -> None:
     """The default of this dialect is one JSON object."""
-    assert OPENAI.wants_stream(orjson.dumps({**HI, "stream": stream})) is wanted
-    assert OPENAI.wants_stream(orjson.dumps(HI)) is False
+    assert OPENAI.read(orjson.dumps({**HI, "stream": stream}))[1] is wanted
+    assert OPENAI.read(orjson.dumps(HI))[1] is False

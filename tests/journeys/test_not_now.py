@@ -22,7 +22,7 @@ async def full_house(code: str) -> AsyncIterator[tuple[Gateway, aiohttp.ClientSe
     """A gateway that must refuse with `code`, and a client of it."""
     limits = {
         "OVERLOADED": {"GATEWAY_STREAM__MAX_STREAMS": "1"},
-        "STORE_FULL": {"GATEWAY_STREAM__STORE_MAX_BYTES": "4096"},
+        "STORE_FULL": {"GATEWAY_STREAM__STORE_MAX_BYTES": "6500"},
         "DRAINING": {},
     }[code]
     async with (

@@ -34,7 +34,10 @@ async def dashboard(address: Address) -> dict[str, Any]:
 
 async def samples(address: Address) -> dict[str, float]:
     """`/metrics`: each sample by its name and labels, as `name{label=value,…}`."""
-    _, body = await fetch(address, "/metrics")
+    status, body = await fetch(address, "/metrics")
+    if status != 200:  # no room at the moment
+        await asyncio.sleep(0.1)
+        return await samples(address)
     found: dict[str, float] = {}
     for family in text_string_to_metric_families(body.decode()):
         for sample in family.samples:

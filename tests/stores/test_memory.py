@@ -1,5 +1,7 @@
 """MemoryStore beyond the contract: its tombstones are bounded, its account is always exact."""
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,7 +36,8 @@ def test_the_account_is_always_the_sum_of_what_is_kept(steps: list[tuple[str, in
             else:
                 streams.append(stream)
         elif verb == "append" and running:
-            running[size % len(running)].append([Text("x" * size)])
+            with contextlib.suppress(GatewayError):
+                running[size % len(running)].append([Text("x" * size)])
         elif verb == "end" and running:
             running[0].finish(DONE)
             store.settle(running[0])

@@ -155,7 +155,7 @@ class Resuming(RuleBasedStateMachine):
         if hasattr(self, "stream"):
             assert self.stream.head == len(self.log)
             assert self.stream.kept <= self.bounds.max_events
-            assert self.stream.bytes <= self.bounds.max_bytes
+            assert self.stream.payload <= self.bounds.max_bytes
 
     def teardown(self) -> None:
         """Everybody reads to the end, and then nobody lacks anything."""
