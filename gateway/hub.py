@@ -23,6 +23,7 @@ _OUTCOME_OF_REASON = {ORPHANED: "caller_disconnect", SUPERSEDED: "caller_disconn
 _OUTCOME_OF_CODE = {
     Code.UPSTREAM_TRUNCATED.name: "provider_truncated",
     Code.OUTPUT_LIMIT.name: "policy_limit",
+    Code.STORE_FULL.name: "gateway_error",
     Code.INTERNAL.name: "gateway_error",
 }
 
@@ -109,13 +110,14 @@ class Hub:
         try:
             self._refuse_when_full()
             stream = Stream(sid, request, caller, self._bounds)
+            # Before it is kept: later the store might refuse it, and nobody would ever end the stream.
+            stream.append([opened(request)])
             await self._store.create(stream)
         except GatewayError:
             if key is not None:
                 await self._store.release(caller, key.name)
             raise
         self._supersede(caller, request.session_id)
-        stream.append([opened(request)])
         work = self._running[sid] = Work(stream, pipeline, dialect, key)
         work.task = asyncio.create_task(self._work(work), name=f"stream {sid}")
         work.task.add_done_callback(lambda _task: self._ended(work))

@@ -72,17 +72,27 @@ class Pipeline:
             stream.append([Warned("VOICE_UNAVAILABLE", "this gateway has no voice; the answer comes as text only")])
         followers = [asyncio.create_task(self._follow(follower, stream)) for follower in self._followers]
         try:
-            async with aclosing(self.source.stream(stream.request)) as batches:
-                await self._pump(batches, stream)
-                if not followers:
-                    # Before the source is closed: nobody should wait for an upstream that lingers.
-                    self._complete(stream)
-            if followers:
-                await self._finish_followers(followers)
+            await self._take_text(stream, last=not followers)
+            await self._finish_followers(followers)
+            if not stream.ended:
                 self._complete(stream)
         finally:
             for task in followers:
                 task.cancel()
+
+    async def _take_text(self, stream: Stream, *, last: bool) -> None:
+        """Everything that the source says, to its end; with `last`, the stream ends with it."""
+        try:
+            async with aclosing(self.source.stream(stream.request)) as batches:
+                await self._pump(batches, stream)
+                if last:
+                    # Before the source is closed: nobody should wait for an upstream that lingers.
+                    self._complete(stream)
+        except Exception:
+            if not stream.text_ended:
+                raise
+            # The text is whole, however its upstream takes it that we close it.
+            log.warning("a source failed behind its end", exc_info=True, extra={"stream_id": stream.sid})
 
     def _complete(self, stream: Stream) -> None:
         stream.finish(self._completed(stream, "completed", stream.finish_reason))

@@ -1,6 +1,7 @@
 """The hub opens: a stream belongs to it from then on, and one question is one generation."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -77,6 +78,18 @@ async def test_a_refused_key_is_free_again() -> None:
     assert raised.value.retry_after_s
     await bench.hub.cancel(first.stream.sid, ALICE)
     await eventually(lambda: not bench.hub.running)
+    assert (await bench.open(*WHOLE, key="k")).fresh
+    await bench.hub.drain(1)
+
+
+async def test_a_question_too_large_for_the_store_leaves_nothing_behind() -> None:
+    """Whether it is refused or fails: no stream that never ends, and no key that is never free."""
+    bench = Bench(max_bytes=2000)
+    for _ in range(2):
+        with contextlib.suppress(GatewayError):
+            await over((await bench.open(key="k", metadata={"echo": "x" * 10_000})).stream)
+        await eventually(lambda: not bench.hub.running)
+    assert bench.store.bytes_kept == 0
     assert (await bench.open(*WHOLE, key="k")).fresh
     await bench.hub.drain(1)
 

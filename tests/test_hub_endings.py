@@ -97,6 +97,7 @@ async def test_drain_of_an_idle_house_takes_no_time(bench: Bench) -> None:
         (([Text("a")], GatewayError(Code.OUTPUT_LIMIT)), "policy_limit", "OUTPUT_LIMIT"),
         ((GatewayError(Code.UPSTREAM_RATE_LIMITED),), "provider_error", "UPSTREAM_RATE_LIMITED"),
         ((KeyError("x"),), "gateway_error", "INTERNAL"),
+        (([Text("a")], GatewayError(Code.STORE_FULL)), "gateway_error", "STORE_FULL"),
     ],
 )
 async def test_every_ending_has_one_account_that_names_it(script: tuple[Step, ...], outcome: str, error: str) -> None:

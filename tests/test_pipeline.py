@@ -1,6 +1,7 @@
 """The pipeline: whatever happens, the last event of its stream is a terminal one, and there is only one."""
 
 import asyncio
+import gc
 from collections.abc import AsyncGenerator, Sequence
 
 import pytest
@@ -11,7 +12,7 @@ from gateway.pipeline import Pipeline, usage_of
 from gateway.request import StreamRequest, Voice
 from gateway.sources.base import Batch
 from gateway.stages.limit import OutputLimit
-from gateway.streams.stream import Stream
+from gateway.streams.stream import State, Stream
 from tests.doubles import END, HANG, ManualLoop, RecordingMetrics, ScriptedFollower, ScriptedSource, Step, stream_of
 from tests.house import eventually
 
@@ -128,8 +129,12 @@ async def test_the_first_content_and_the_gaps_behind_it_are_measured() -> None:
         assert (pipeline.first_content_at > 0) == (gaps is not None)
 
 
-async def test_an_upstream_that_fails_while_it_is_closed_changes_nothing() -> None:
-    """The answer is whole, and has been said to be."""
+@pytest.mark.parametrize("followed", [False, True])
+async def test_an_upstream_that_fails_while_it_is_closed_changes_nothing(followed: bool) -> None:
+    """The answer is whole, whether it has been said to be already or not."""
+
+    async def follow(stream: Stream) -> None:
+        await asyncio.sleep(0)
 
     class Slamming(ScriptedSource):
         async def stream(self, request: StreamRequest, skip: int = 0) -> AsyncGenerator[Batch]:
@@ -139,7 +144,8 @@ async def test_an_upstream_that_fails_while_it_is_closed_changes_nothing() -> No
                 raise GatewayError(Code.UPSTREAM_ERROR)
 
     stream = stream_of()
-    await Pipeline(Slamming(), metrics=RecordingMetrics()).run(stream)
+    followers = [ScriptedFollower(follow)] if followed else []
+    await Pipeline(Slamming(), (), followers, metrics=RecordingMetrics()).run(stream)
     assert isinstance(terminal(stream), Completed)
     assert stream.late_events == 0
 
@@ -169,6 +175,26 @@ async def test_a_follower_that_fails_is_a_warning_and_not_the_end() -> None:
     assert (warning.code, warning.details) == ("FOLLOWER_FAILED", {"follower": "voice"})
     assert "secret" not in warning.message
     assert isinstance(terminal(stream), Completed)
+
+
+async def test_a_follower_that_finds_the_store_full_harms_nobody() -> None:
+    """There may be no room even for the warning; the end of the stream is said all the same."""
+    errors: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    full = False
+
+    async def speak(stream: Stream) -> None:
+        nonlocal full
+        await eventually(lambda: stream.text_ended)
+        full = True
+        stream.append([Suggestions(())])
+
+    stream = stream_of()
+    stream.on_growth = lambda _: not full
+    await Pipeline(ScriptedSource(*WHOLE), (), [ScriptedFollower(speak)], metrics=RecordingMetrics()).run(stream)
+    assert isinstance(terminal(stream), Completed)
+    gc.collect()
+    assert not errors
 
 
 def test_a_follower_that_takes_too_long_is_left_behind() -> None:
@@ -227,3 +253,21 @@ def test_usage_is_estimated_where_nobody_reported_it() -> None:
     assert usage_of(stream) == Usage(20, 10, reported=False)
     stream.append([END])
     assert usage_of(stream) == END.usage
+
+
+async def test_the_source_is_closed_before_the_followers_have_their_time() -> None:
+    """The upstream's slot is not held by what only reads along."""
+    closed_when_followed: list[bool] = []
+
+    class Speaker:
+        name = "speaker"
+
+        async def follow(self, stream: Stream) -> None:
+            await eventually(lambda: stream.text_ended and source.closed == 1, 1)
+            closed_when_followed.append(not stream.ended)
+
+    source = ScriptedSource([Text("a")], [END])
+    stream = stream_of()
+    await Pipeline(source, followers=[Speaker()], metrics=RecordingMetrics()).run(stream)
+    assert closed_when_followed == [True]
+    assert stream.state is State.COMPLETED

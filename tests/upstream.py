@@ -92,6 +92,7 @@ class Upstream:
             self.script: Script = lambda _call: steps
         else:
             self.script = script if callable(script) else (lambda _call: streamed(answer(["Hello", " world"])))
+        self.models = b'{"object":"list","data":[{"id":"up-1","object":"model","created":1,"owned_by":"us"}]}'
         self.calls: list[Call] = []
         self.connections = 0
         self._writers: set[asyncio.StreamWriter] = set()
@@ -129,9 +130,8 @@ class Upstream:
         try:
             while (call := await _read_request(reader)) is not None:
                 if call.path.endswith("/models"):
-                    body = b'{"object":"list","data":[{"id":"up-1","object":"model","created":1,"owned_by":"us"}]}'
                     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-                    writer.write(head % len(body) + body)
+                    writer.write(head % len(self.models) + self.models)
                     continue
                 self.calls.append(call)
                 if not await self._answer(call, reader, writer):

@@ -163,3 +163,17 @@ async def test_a_message_without_a_session_is_no_key() -> None:
         for fields in ({"message_id": "m"}, {"message_id": "m"}, MESSAGE, {**MESSAGE, "session_id": "t"}):
             assert (await see(session, "POST", "/stream", json={**QUESTION, **fields})).status == 200
         assert len(service.calls) == 4
+
+
+async def test_a_key_knows_a_question_whether_somebody_waits_for_its_answer_or_not() -> None:
+    """`?detach` says how to be answered, not what is asked."""
+    body = {"query": "hi"}
+    headers = {"Idempotency-Key": "k"}
+    async with upstream() as service, house(OPENAI_BASE_URL=service.url) as gateway, aiohttp.ClientSession() as session:
+        url = f"{gateway.urls[0]}/stream"
+        detached = await see(session, "POST", f"{url}?detach", json=body, headers=headers)
+        waited = await see(session, "POST", url, json=body, headers=headers)
+    assert (detached.status, waited.status) == (202, 200)
+    assert detached.headers["X-Stream-Id"] == waited.headers["X-Stream-Id"]
+    assert waited.text == "Hello world"
+    assert len(service.calls) == 1

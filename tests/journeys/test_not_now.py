@@ -1,5 +1,6 @@
 """Not now: a process that is full or going away says so, to each kind of client in the way that brings it back."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -95,3 +96,33 @@ async def test_streaming_that_is_switched_off_says_so() -> None:
         completed = await see(session, "POST", "/v1/chat/completions", json={**COMPLETION, "model": "local"})
     assert (native.status, native.json()["code"], native.json()["retryable"]) == (503, "STREAMING_DISABLED", False)
     assert (completed.status, completed.json()["error"]["code"]) == (503, "STREAMING_DISABLED")
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_deploy_is_not_told_as_the_caller_s_mistake(streamed: bool) -> None:
+    """Whoever was told nothing yet when the process goes away may ask the next one: 503, and when."""
+    async with (
+        upstream(["headers", "hang"]) as service,
+        house(OPENAI_BASE_URL=service.url) as gateway,
+        aiohttp.ClientSession(gateway.urls[0]) as session,
+    ):
+        asking = asyncio.create_task(
+            see(session, "POST", "/v1/chat/completions", json={**COMPLETION, "stream": streamed})
+        )
+        await eventually(lambda: service.calls)
+        await gateway.hub.drain(0)
+        seen = await asking
+    assert (seen.status, seen.headers["Retry-After"]) == (503, "2")
+    assert seen.json()["error"]["code"] == "DRAINING"
+    assert "x-should-retry" not in seen.headers
+
+
+async def test_who_hears_only_unnamed_events_hears_when_to_come_back() -> None:
+    """The name stands inside the data, as in the stream itself."""
+    async with full_house("OVERLOADED") as (_, session):
+        seen = await see(session, "GET", "/stream", params={**QUESTION, "events": "unnamed"}, headers=EVENT_SOURCE)
+        plain = await see(session, "GET", "/stream", params={**QUESTION, "dialect": "openai"}, headers=EVENT_SOURCE)
+    assert seen.names == ["message"]
+    assert seen.data("message")[0]["event"] == "status"
+    assert plain.status == 503
+    assert plain.json()["error"]["code"] == "OVERLOADED"

@@ -80,3 +80,20 @@ async def test_an_upstream_that_is_away_shows_in_health_and_models() -> None:
     assert (listed.status, listed.json()["error"]["code"]) == (502, "UPSTREAM_UNAVAILABLE")
     assert (health.status, health.json()["dependencies"]["upstream"]["code"]) == (503, "UPSTREAM_UNAVAILABLE")
     assert ready.status == 200
+
+
+@pytest.mark.parametrize(
+    "models", [b"<html>", b"{}", b'{"data":null}', b"[1]", b'{"data":[{"name":"x"}]}', b'{"data":[7]}']
+)
+async def test_a_list_of_models_that_is_none_is_the_upstreams_fault(models: bytes) -> None:
+    """Never a 500 of ours: a code for who asks, and an upstream that is away for who looks after it."""
+    async with (
+        upstream() as service,
+        house(OPENAI_BASE_URL=service.url) as gateway,
+        aiohttp.ClientSession(gateway.urls[0]) as session,
+    ):
+        service.models = models
+        listed = await see(session, "GET", "/v1/models")
+        health = await see(session, "GET", "/health/streaming")
+    assert (listed.status, listed.json()["error"]["code"]) == (502, "UPSTREAM_PROTOCOL")
+    assert (health.status, health.json()["dependencies"]["upstream"]["code"]) == (503, "UPSTREAM_PROTOCOL")

@@ -16,7 +16,7 @@ from tests.scale.edges import NGINX_TCP, NGINX_UNIX, edge
 from tests.scale.figures import becomes
 
 STREAMS = at_scale(500, 2000)
-TOKENS = at_scale(150, 400)
+TOKENS = at_scale(100, 400)
 
 
 def expected(document: str) -> dict[str, str]:

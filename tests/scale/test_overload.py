@@ -90,7 +90,7 @@ async def test_a_crowd_at_the_door_of_a_full_house_disturbs_nobody() -> None:
         limits = {"GATEWAY_STREAM__MAX_STREAMS": "20", "GATEWAY_DRAIN__LIMIT_S": "0"}
         with gateway_process(port=None, OPENAI_BASE_URL=service.url, **limits) as process:
             address = ("127.0.0.1", process.port)
-            readers = await ask_all(address, [post("/stream", {"query": question(60, 20)})] * 20)
+            readers = await ask_all(address, [post("/stream", {"query": question(40, 20)})] * 20)
             await eventually(lambda: service.answering == 20)
             began = time.monotonic()
             refused = await ask_all(address, [post("/stream", {"query": question(1)})] * crowd)
@@ -99,7 +99,7 @@ async def test_a_crowd_at_the_door_of_a_full_house_disturbs_nobody() -> None:
             assert {client.status for client in refused} == {503}
             assert {client.headers["retry-after"] for client in refused} == {"2"}
             await over(readers)
-            assert {reader.seen().text for reader in readers} == {text(60)}
+            assert {reader.seen().text for reader in readers} == {text(40)}
             found = await samples(address)
             assert found["ssegw_refusals_total{code=OVERLOADED}"] == crowd
             assert service.asked == 20
@@ -112,19 +112,19 @@ async def test_few_descriptors_and_a_crowd_make_no_busy_loop(documents: str, tmp
         address = ("127.0.0.1", process.port)
         crowd = await ask_all(address, [NATIVE] * 400, at_once=400)
         await eventually(lambda: sum(client.done.done() for client in crowd) >= 400 - CONNECTIONS - SPARE, 20)
-        cpu_s = await _cpu_of_two_seconds(process)
+        cpu_s = await _cpu_of_a_second(process)
         served = [client for client in crowd if not client.done.done()]
-        print(f"descriptors: {len(served)} served, {cpu_s / 2:.0%} CPU")
+        print(f"descriptors: {len(served)} served, {cpu_s:.0%} CPU")
         assert CONNECTIONS / 2 < len(served) <= CONNECTIONS
         assert {client.status for client in crowd if client.done.done()} <= {503, 0}
-        assert cpu_s < 0.5
+        assert cpu_s < 0.3
         for client in crowd:
             client.close()
         await eventually_served(address)
     assert len(process.stderr.splitlines()) <= 5, json.dumps(process.stderr.decode()[:2000])
 
 
-async def _cpu_of_two_seconds(process: Process) -> float:
+async def _cpu_of_a_second(process: Process) -> float:
     before = process.cpu_s
-    await asyncio.sleep(2)
+    await asyncio.sleep(1)
     return process.cpu_s - before

@@ -13,7 +13,7 @@ from tests.scale.figures import becomes, until
 from tests.scale.wire import Wire, why_not
 
 WHY_NOT = why_not()
-USER_TIMEOUT_S = 3.0
+USER_TIMEOUT_S = 2.0
 
 
 def asked(rate: float, tokens: int = 100_000, size: int = 6) -> bytes:
