@@ -12,7 +12,8 @@ from gateway.catalog import Catalog
 from gateway.delivery.connection import Patience
 from gateway.delivery.heart import Heart
 from gateway.delivery.http import Delivery, Manners
-from gateway.delivery.server import GatewayRunner, SocketOptions, listen_tcp, listen_unix
+from gateway.delivery.listener import SocketOptions, listen_tcp, listen_unix
+from gateway.delivery.server import GatewayRunner
 from gateway.dialects.base import Dialect
 from gateway.dialects.native import NativeDialect
 from gateway.dialects.openai import OpenAIDialect

@@ -203,7 +203,7 @@ def refuse_ended(stream: Stream) -> None:
     if isinstance(terminal, Failed):
         code = Code[terminal.code]
         error = GatewayError(code, terminal.message, status=terminal.status, retry_after_s=terminal.retry_after_s)
-    elif terminal is not None and terminal.finish_reason == DRAINING:
+    elif terminal is not None and (terminal.status, terminal.finish_reason) == ("cancelled", DRAINING):
         # Nothing was said yet: another process may be asked the same.
         raise GatewayError(Code.DRAINING, retry_after_s=2)
     elif terminal is not None and terminal.status == "cancelled":

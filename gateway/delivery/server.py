@@ -1,4 +1,4 @@
-"""What reaches below aiohttp's public surface: the server's protocol, its sockets, and nothing else.
+"""What reaches below aiohttp's public surface: the server and its protocol, and nothing else.
 
 Every private name of aiohttp that is used stands in this file, and `tests/delivery/test_server.py` fails when
 one of them changes: `AppRunner._make_server`, `Server._kwargs`, `Server._connections`, `RequestHandler._manager`,
@@ -9,13 +9,10 @@ import asyncio
 import contextlib
 import fcntl
 import logging
-import os
 import socket
 import struct
 import termios
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import orjson
@@ -28,7 +25,6 @@ from gateway.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", 18)
 LOOKS_PER_DEADLINE = 4
 """How often a socket that takes nothing is looked at: nobody tells us when a client reads a little."""
 
@@ -235,55 +231,3 @@ class GatewayRunner(web.AppRunner):
         for connection in self.server.connections if self.server is not None else ():
             assert isinstance(connection, GatewayProtocol)
             connection.retire()
-
-
-@dataclass(frozen=True, slots=True)
-class SocketOptions:
-    """What accepted sockets inherit. `send_buffer_bytes` is doubled by Linux for its own book-keeping."""
-
-    send_buffer_bytes: int
-    user_timeout_s: float
-    backlog: int
-
-
-def listen_tcp(host: str, port: int, options: SocketOptions) -> socket.socket:
-    """A listening TCP socket. Set before `listen`, the options hold for every connection accepted."""
-    family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
-        0
-    ]
-    listener = socket.socket(family, kind, proto)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, options.send_buffer_bytes)
-        listener.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, int(options.user_timeout_s * 1000))
-        listener.bind(address)
-        listener.listen(options.backlog)
-    except OSError:
-        listener.close()
-        raise
-    listener.setblocking(False)
-    return listener
-
-
-def listen_unix(path: str, options: SocketOptions) -> socket.socket:
-    """A listening unix socket, for nginx on the same machine. A stale one is replaced, a live one is not."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        _remove_stale(path)
-        listener.bind(path)
-        os.chmod(path, 0o660)
-        listener.listen(options.backlog)
-    except OSError:
-        listener.close()
-        raise
-    listener.setblocking(False)
-    return listener
-
-
-def _remove_stale(path: str) -> None:
-    if not Path(path).is_socket():
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, contextlib.suppress(ConnectionRefusedError):
-        probe.connect(path)
-        raise OSError(f"{path} is in use")
-    Path(path).unlink()

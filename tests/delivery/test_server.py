@@ -12,7 +12,8 @@ from aiohttp import web
 from aiohttp.http_writer import StreamWriter
 from aiohttp.web_protocol import RequestHandler
 
-from gateway.delivery.server import GatewayProtocol, GatewayRunner, SocketOptions, listen_tcp, listen_unix
+from gateway.delivery.listener import SocketOptions, listen_tcp, listen_unix
+from gateway.delivery.server import GatewayProtocol, GatewayRunner
 from gateway.telemetry.prometheus import PrometheusMetrics
 from tests.house import eventually
 
