@@ -45,12 +45,12 @@ class Answer:
 
 
 class Feed:
-    """Listens on loopback; `url` is what OPENAI_BASE_URL is to be. `open` counts its connections."""
+    """Listens on loopback; `url` is what OPENAI_BASE_URL is to be."""
 
     def __init__(self) -> None:
         self.port = 0
-        self.open = 0
         self.asked = 0
+        self._connections: set[asyncio.Transport] = set()
         self._answers: dict[asyncio.Transport, Answer] = {}
         self._server: asyncio.Server | None = None
         self._ticker: asyncio.Task[None] | None = None
@@ -59,6 +59,11 @@ class Feed:
     def url(self) -> str:
         """What OPENAI_BASE_URL is to be."""
         return f"http://127.0.0.1:{self.port}/v1"
+
+    @property
+    def open(self) -> int:
+        """Connections of the gateway."""
+        return len(self._connections)
 
     @property
     def answering(self) -> int:
@@ -78,9 +83,9 @@ class Feed:
         assert self._ticker is not None
         self._ticker.cancel()
         self._server.close()
-        for answer in list(self._answers.values()):
-            answer.transport.abort()
-        await asyncio.sleep(0)
+        for transport in list(self._connections):
+            transport.abort()
+        await asyncio.sleep(0)  # abort tells in the next turn of the loop
 
     def asks(self, transport: asyncio.Transport, body: bytes) -> None:
         """A request has arrived whole."""
@@ -91,9 +96,13 @@ class Feed:
         transport.write(HEAD)
         self._say(answer, answer.begun)
 
+    def came(self, transport: asyncio.Transport) -> None:
+        """The gateway has opened a connection."""
+        self._connections.add(transport)
+
     def gone(self, transport: asyncio.Transport) -> None:
-        """The gateway has closed a connection."""
-        self.open -= 1
+        """It is closed."""
+        self._connections.discard(transport)
         self._answers.pop(transport, None)
 
     async def _tick(self) -> None:
@@ -128,7 +137,7 @@ class _Protocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._feed.open += 1
+        self._feed.came(transport)
 
     def data_received(self, data: bytes) -> None:
         self._data += data
@@ -151,9 +160,10 @@ class _Protocol(asyncio.Protocol):
 
 
 @contextlib.asynccontextmanager
-async def feed() -> AsyncIterator[Feed]:
-    """A running feed."""
+async def feed(port: int = 0) -> AsyncIterator[Feed]:
+    """A running feed, on any free port if it does not matter."""
     service = Feed()
+    service.port = port
     await service.start()
     try:
         yield service

@@ -17,6 +17,9 @@ FULL = os.environ.get("SSEGW_FULL") == "1"
 
 Address = tuple[str, int] | str
 EVENTS = {"Accept": "text/event-stream"}
+OPEN: set["Client"] = set()
+"""Clients that have not hung up."""
+
 LAST_CHUNK = b"\r\n0\r\n\r\n"
 """With the line end before it, which no header can have."""
 
@@ -70,6 +73,7 @@ class Client(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
+        OPEN.add(self)
         transport.write(self._asked)
 
     def data_received(self, data: bytes) -> None:
@@ -89,6 +93,7 @@ class Client(asyncio.Protocol):
             self.close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        OPEN.discard(self)
         self._over()
 
     def close(self) -> None:
@@ -180,6 +185,13 @@ async def ask_all(address: Address, requests: Iterable[bytes], *, at_once: int =
     for start in range(0, len(waiting), at_once):
         clients += await asyncio.gather(*(ask(address, asked) for asked in waiting[start : start + at_once]))
     return clients
+
+
+async def hang_up_all() -> None:
+    """Whoever has not hung up does so now."""
+    for client in list(OPEN):
+        client.reset()
+    await asyncio.sleep(0)  # a transport tells in the next turn of the loop
 
 
 async def over(clients: Iterable[Client], limit_s: float = 30.0) -> None:

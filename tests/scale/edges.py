@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house import Process, gateway_process
+from tests.house import Process, free_port, gateway_process
 from tests.load import Address, ask, post
 from tests.nginx import MISSING, Nginx
 from tests.scale.figures import KIB, kernel_bytes, rss_bytes, samples
@@ -68,6 +68,28 @@ def edge(kind: str, folder: Path, **settings: str) -> Iterator[Edge]:
         upstream = f"unix:{process.uds}" if process.uds else f"127.0.0.1:{process.port}"
         nginx = stack.enter_context(Nginx(folder, [upstream]))
         yield Edge(("127.0.0.1", nginx.port), process, nginx)
+
+
+@dataclass
+class Shared:
+    """A gateway process for several tests, and the port on which each of them starts its own feed."""
+
+    process: Process
+    feed_port: int
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens."""
+        return ("127.0.0.1", self.process.port)
+
+
+@contextlib.contextmanager
+def shared(**settings: str) -> Iterator[Shared]:
+    """A gateway process with these settings, to be asked by several tests: a start takes longer than most of them."""
+    port = free_port()
+    environment = {"OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1", "GATEWAY_DRAIN__LIMIT_S": "0", **settings}
+    with gateway_process(port=None, **environment) as process:
+        yield Shared(process, port)
 
 
 async def detached(address: Address, asked: str) -> str:

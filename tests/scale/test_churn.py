@@ -91,8 +91,15 @@ async def _calm(address: Address, kept: bool = False) -> dict[str, float]:
 KINDS = (Stream, Cursor, Connection, SseSink, GatewayProtocol, Work, Pipeline)
 
 
+def _alive() -> Counter[str]:
+    """How many of each kind live, after a collection."""
+    gc.collect()
+    return Counter(type(thing).__name__ for thing in gc.get_objects() if isinstance(thing, KINDS))
+
+
 async def test_no_object_and_no_task_is_left_behind() -> None:
     """The same in this process, where they can be counted after a collection."""
+    before = _alive()  # what other tests in this process still hold is theirs
     async with feed() as service, house(OPENAI_BASE_URL=service.url, **SHORT_LIVED) as gateway:
         address = ("127.0.0.1", int(gateway.urls[0].rpartition(":")[2]))
         tasks = len(asyncio.all_tasks())
@@ -101,7 +108,5 @@ async def test_no_object_and_no_task_is_left_behind() -> None:
         await eventually(lambda: len(asyncio.all_tasks()) <= tasks, 20)
         await asyncio.sleep(0.25)  # the retention
         gateway._store.sweep()
-        gc.collect()
-        left = Counter(type(thing).__name__ for thing in gc.get_objects() if isinstance(thing, KINDS))
-        assert not left
+        assert not _alive() - before
         assert not gateway.hub._orphans

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from gateway.events import RECORD_OVERHEAD_BYTES
 from tests.feed import Feed, feed, question, text
 from tests.house import Seen
 from tests.load import Address, Client, all_closed, ask, ask_all, at_scale, get, mute, over, p99, post
-from tests.scale.edges import DIRECT, NGINX_UNIX, detached, edge
+from tests.scale.edges import DIRECT, NGINX_UNIX, Shared, detached, edge, shared
 from tests.scale.figures import KIB, SS, becomes, kernel_bytes, samples, total, until
 
 PRICE = 192 * KIB
@@ -135,15 +135,21 @@ async def test_a_reader_that_lags_too_far_is_cut_before_the_deadline(tmp_path: P
     assert {seen.text for seen in whole} == {text(1500, 200, "b")}
 
 
-async def test_a_slow_reader_that_goes_on_taking_is_served_to_the_end(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def impatient() -> Iterator[Shared]:
+    """A gateway that waits half a second for a reader, and as long for a next request."""
+    times = {"GATEWAY_DELIVERY__WRITE_DEADLINE_S": "0.5", "GATEWAY_SERVER__KEEPALIVE_S": "0.5"}
+    with shared(GATEWAY_SERVER__USER_TIMEOUT_S="60", **times) as gateway:
+        yield gateway
+
+
+async def test_a_slow_reader_that_goes_on_taking_is_served_to_the_end(impatient: Shared) -> None:
     """24 kB/s with a deadline of 0.5 s is like 0.8 kB/s with the usual 15 s; and 1 kB/s of a short answer."""
-    async with feed() as service:
-        with edge(DIRECT, tmp_path, **patient(service), GATEWAY_DELIVERY__WRITE_DEADLINE_S="0.5") as at:
-            long = mute(at.address, post("/stream", {"query": question(1100, 0, mark="l")}))
-            short = mute(at.address, post("/stream", {"query": question(20, 20, mark="s")}))
-            with all_closed([long, short]):
-                seen = await asyncio.gather(_sip(long, 24_000), _sip(short, 1000))
-            assert total(await samples(at.inside), "ssegw_readers_left_total{ending=slow}") == 0
+    async with feed(impatient.feed_port):
+        long = mute(impatient.address, post("/stream", {"query": question(1100, 0, mark="l")}))
+        short = mute(impatient.address, post("/stream", {"query": question(20, 20, mark="s")}))
+        with all_closed([long, short]):
+            seen = await asyncio.gather(_sip(long, 24_000), _sip(short, 1000))
     assert [one.text for one in seen] == [text(1100, mark="l"), text(20, mark="s")]
     assert not any(one.cut for one in seen)
 
@@ -158,14 +164,16 @@ async def _sip(sock: socket.socket, bytes_per_s: int) -> Seen:
     return client.seen()
 
 
-async def test_nobody_waits_for_ever_for_the_last_words_to_be_taken(tmp_path: Path) -> None:
+async def test_nobody_waits_for_ever_for_the_last_words_to_be_taken(impatient: Shared) -> None:
     """Whatever the buffers still hold when a stream ends, its connection is gone after the deadline."""
-    settings = {"GATEWAY_DELIVERY__WRITE_DEADLINE_S": "0.5", "GATEWAY_SERVER__KEEPALIVE_S": "0.5"}
-    async with feed() as service:
-        with edge(DIRECT, tmp_path, **patient(service), **settings) as at:
-            # Lengths around what the buffers hold: with some of them just the end of the body finds no room.
-            asked = [post("/stream", {"query": question(110, size=size)}) for size in range(380, 620)]
-            with all_closed([mute(at.address, one) for one in asked]):
-                found = await becomes(at.inside, ssegw_readers_left_total=len(asked), ssegw_connections_open=1)
-    assert found["ssegw_readers_left_total{ending=finished}"] > 0
-    assert found["ssegw_readers_left_total{ending=slow}"] > 0
+    left = "ssegw_readers_left_total"
+    async with feed(impatient.feed_port):
+        before = await samples(impatient.address)
+        # Lengths around what the buffers hold: with some of them just the end of the body finds no room.
+        asked = [post("/stream", {"query": question(110, size=size)}) for size in range(380, 620)]
+        with all_closed([mute(impatient.address, one) for one in asked]):
+            wanted = {left: total(before, left) + len(asked), "ssegw_connections_open": 1}
+            found = await becomes(impatient.address, **wanted)
+    for ending in ("finished", "slow"):
+        key = f"{left}{{ending={ending}}}"
+        assert found[key] > before.get(key, 0)
