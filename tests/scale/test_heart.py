@@ -33,7 +33,7 @@ def quick() -> Iterator[Shared]:
 
 
 async def test_silence_is_filled_for_everybody_and_by_nothing_else(quick: Shared) -> None:
-    """Each connection hears a beat per period of silence, in whole chunks, whatever its dialect; who is told something hears none."""
+    """Each connection hears a beat per period of silence, in whole chunks, in any dialect; a talker hears none."""
     loop = asyncio.get_running_loop()
     async with feed(quick.feed_port):
         silent = question(2, hang=True)
