@@ -64,7 +64,8 @@ async def until(
                     return found
                 await asyncio.sleep(0.05)
     except TimeoutError:
-        raise AssertionError(f"it did not come to that: {found}") from None
+        told = {name: value for name, value in found.items() if name.startswith("ssegw_") and "_bucket" not in name}
+        raise AssertionError(f"it did not come to that: {told}") from None
 
 
 async def becomes(address: Address, limit_s: float = 20.0, **wanted: float) -> dict[str, float]:

@@ -23,7 +23,7 @@ PRICE_AT_NGINX = 128 * KIB
 
 DIALECTS = ("native", "openai")
 SLOW = at_scale(150, 1000)
-OTHERS = at_scale(200, 500)
+OTHERS = 200
 BIG = question(2000, 800, 200, mark="b")
 """400 kB of text in 2.5 s: far more than the buffers between us and a client hold."""
 
