@@ -105,7 +105,8 @@ async def test_a_reader_that_takes_nothing_has_a_price_and_is_cut_and_resumes(ki
 async def test_a_reader_of_a_long_log_that_takes_nothing_costs_no_more(tmp_path: Path) -> None:
     """Neither thousands of small events, in any dialect, nor a long text in one piece wait for it in memory."""
     async with feed() as service:
-        with edge(DIRECT, tmp_path, **patient(service), GATEWAY_DELIVERY__WRITE_DEADLINE_S="3") as at:
+        deadline_s = at_scale(3, 15)  # long enough for all of them to be there at once
+        with edge(DIRECT, tmp_path, **patient(service), GATEWAY_DELIVERY__WRITE_DEADLINE_S=str(deadline_s)) as at:
             small = await detached(at.address, question(8000, size=6, hang=True))
             long = await detached(at.address, question(5000, size=180, hang=True))
             kept = 13_000 * RECORD_OVERHEAD_BYTES + 8000 * 6 + 5000 * 180
