@@ -77,6 +77,7 @@ async def test_every_stream_is_counted_once_however_it_ends() -> None:
             assert (status, away["status"], away["code"]) == (503, "away", "UPSTREAM_UNAVAILABLE")
             assert away["latency_ms"] >= 0
             assert json.loads(body)["dependencies"]["store"]["status"] == "ok"
+        assert b"Traceback" not in process.stderr
 
 
 async def _one_stream_of_several_readers(address: tuple[str, int]) -> None:

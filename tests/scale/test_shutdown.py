@@ -145,10 +145,13 @@ async def test_told_twice_it_ends_within_a_second(second: signal.Signals, pause_
             asked = native_post(question(500, size=400, hang=True))
             with all_closed([mute(address, asked) for _ in range(10)]):
                 await reading(process, 20)
+                if not pause_s:  # held, so that it finds both when it goes on
+                    os.kill(process.pid, signal.SIGSTOP)
                 process.terminate()
                 await asyncio.sleep(pause_s)
                 told = time.monotonic()
                 os.kill(process.pid, second)
+                os.kill(process.pid, signal.SIGCONT)
                 took = (await gone(process))[0] - told
                 assert process.wait() == 0
             assert {reader.seen().data("complete")[0]["finish_reason"] for reader in readers} == {"draining"}
