@@ -25,10 +25,10 @@ from gateway.routes.openai import OpenAIRoutes
 from gateway.routes.pages import PageRoutes
 from gateway.routes.refusals import Refusals
 from gateway.routes.streams import StreamRoutes
-from gateway.settings import Settings
+from gateway.settings import Settings, SettingsError
 from gateway.sources.base import Source
 from gateway.sources.local import LocalSource
-from gateway.sources.openai import OpenAISource
+from gateway.sources.openai import DEFAULT_BASE_URL, OpenAISource
 from gateway.sources.passages import Library
 from gateway.stages.limit import OutputLimit
 from gateway.stores.memory import MemoryStore
@@ -36,6 +36,7 @@ from gateway.streams.stream import Bounds
 from gateway.systemd import notify, watchdog_interval_s
 from gateway.telemetry.lag import LagMeter
 from gateway.telemetry.prometheus import PrometheusMetrics
+from gateway.transport.route import Route, route_to
 
 log = logging.getLogger(__name__)
 
@@ -96,10 +97,10 @@ class Gateway:
         offer: LocalSource | OpenAISource
         if chosen.configured:
             offer = OpenAISource(
+                self._route(),
                 api_key=chosen.api_key.get_secret_value() or "none",
-                base_url=chosen.base_url or None,
                 connect_s=chosen.connect_s,
-                read_s=self.settings.stream.total_s,
+                models_s=chosen.connect_s,
                 max_connections=chosen.max_connections,
                 keepalive_s=chosen.keepalive_s,
                 max_event_bytes=chosen.max_event_bytes,
@@ -113,6 +114,12 @@ class Gateway:
         stream = self.settings.stream
         source = Deadline(offer, first_token_s=stream.first_token_s, silence_s=stream.silence_s, total_s=stream.total_s)
         return Catalog(source, offer, self._make_pipeline, models=models, default_model=default)
+
+    def _route(self) -> Route:
+        try:
+            return route_to(self.settings.openai.base_url or DEFAULT_BASE_URL)
+        except ValueError as error:
+            raise SettingsError(f"openai.base_url: {error}") from None
 
     def _make_pipeline(self, source: Source) -> Pipeline:
         stages = [OutputLimit(self.settings.stream.max_output_bytes)]

@@ -106,18 +106,39 @@ class Metadata(_Weighed, Event):
         self._weigh(self.data)
 
 
-@dataclass(frozen=True, slots=True)
-class Text(Event):
-    """A piece of the answer. With `replace` it is the whole text so far, to be set and not appended."""
+class Text(str, Event):
+    """A piece of the answer.
 
-    token: str
-    replace: bool = False
+    A string itself, and so the one kind of event that is a single object, which the garbage collector need not look
+    at: of everything that a process keeps, this is by far the most.
+    """
+
+    __slots__ = ()
     is_content: ClassVar[bool] = True
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    @property
+    def token(self) -> str:
+        """The text, and nothing but a string."""
+        return str(self)
 
     @property
     def size(self) -> int:
         """Characters: exact for ASCII, within a factor of four for the rest, as in CPython's own strings."""
-        return len(self.token)
+        return len(self)
+
+
+class WholeText(Text):
+    """The whole text so far: what a client had is to be replaced by it."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, WholeText) and str.__eq__(self, other)
+
+    __hash__ = Text.__hash__
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,4 +345,7 @@ def nests_deeper(value: Any, limit: int) -> bool:
 
 def has_content(events: list[Event]) -> bool:
     """Whether an answer has begun with any of these."""
-    return any(event.is_content for event in events)
+    for event in events:  # noqa: SIM110  # once for each token: a generator would cost more than all the rest
+        if event.is_content:
+            return True
+    return False

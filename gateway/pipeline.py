@@ -3,12 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
 
 from gateway.errors import Code, GatewayError
 from gateway.events import Completed, Failed, Usage, Warned
-from gateway.sources.base import Batch, Source
+from gateway.sources.base import Batch, Outlet, Source
 from gateway.stages.base import Chain, Follower, Stage
 from gateway.streams.stream import Stream
 from gateway.telemetry.metrics import Metrics
@@ -83,37 +82,41 @@ class Pipeline:
     async def _take_text(self, stream: Stream, *, last: bool) -> None:
         """Everything that the source says, to its end; with `last`, the stream ends with it."""
         try:
-            async with aclosing(self.source.stream(stream.request)) as batches:
-                await self._pump(batches, stream)
-                if last:
-                    # Before the source is closed: nobody should wait for an upstream that lingers.
-                    self._complete(stream)
+            await self.source.pour(stream.request, self._outlet(stream, last=last))
         except Exception:
             if not stream.text_ended:
                 raise
-            # The text is whole, however its upstream takes it that we close it.
+            # The text is whole, however its upstream takes it that we leave it.
             log.warning("a source failed behind its end", exc_info=True, extra={"stream_id": stream.sid})
+        if not stream.text_ended:
+            raise GatewayError(Code.UPSTREAM_TRUNCATED)
 
-    def _complete(self, stream: Stream) -> None:
-        stream.finish(self._completed(stream, "completed", stream.finish_reason))
+    def _outlet(self, stream: Stream, *, last: bool) -> Outlet:
+        """Where the source pours: through the stages into the log, until the text ends."""
+        feed, append, provider, metrics = self._stages.feed, stream.append, self.source.name, self._metrics
+        last_content_at, seen = 0.0, 0
 
-    async def _pump(self, batches: AsyncGenerator[Batch], stream: Stream) -> None:
-        """Move batches into the log until the text ends."""
-        feed, append, provider = self._stages.feed, stream.append, self.source.name
-        last, seen = 0.0, 0
-        async for batch in batches:
+        def outlet(batch: Batch) -> None:
+            nonlocal last_content_at, seen
+            if stream.finish_reason:
+                return
             append(feed(batch))
             if stream.content_events != seen:
                 now, seen = time.monotonic(), stream.content_events
-                if last:
-                    self._metrics.chunk(provider, now - last)
+                if last_content_at:
+                    metrics.chunk(provider, now - last_content_at)
                 else:
                     self.first_content_at = now
-                    self._metrics.first_chunk(provider, now - self._started)
-                last = now
-            if stream.text_ended:
-                return
-        raise GatewayError(Code.UPSTREAM_TRUNCATED)
+                    metrics.first_chunk(provider, now - self._started)
+                last_content_at = now
+            if last and stream.text_ended:
+                # Before the source is over: nobody should wait for an upstream that lingers.
+                self._complete(stream)
+
+        return outlet
+
+    def _complete(self, stream: Stream) -> None:
+        stream.finish(self._completed(stream, "completed", stream.finish_reason))
 
     async def _follow(self, follower: Follower, stream: Stream) -> None:
         try:

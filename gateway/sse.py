@@ -3,7 +3,7 @@
 Source of the rules: WHATWG HTML, section 9.2 (parsing and interpreting an event stream).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -72,15 +72,30 @@ class Parser:
         self._data_bytes = 0
         self._event = b""
         self._id = ""
+        self._between = False
         self.last_id = ""
         self.retry_ms: int | None = None
 
     def feed(self, chunk: bytes) -> list[ServerEvent]:
         """The events that `chunk` completes, in order; invalid UTF-8 raises `UPSTREAM_PROTOCOL`."""
-        return list(self.events(chunk))
+        events: list[ServerEvent] = []
 
-    def events(self, chunk: bytes) -> Iterator[ServerEvent]:
-        """The same one by one, so that those before a fault are not lost with it. To be read to its end."""
+        def take(name: bytes, data: bytes) -> None:
+            events.append(ServerEvent(_decode(data), _decode(name) or "message", self.last_id))
+
+        self.push(chunk, take)
+        return events
+
+    def push(self, chunk: bytes, take: Callable[[bytes, bytes], None]) -> None:
+        """The same, each handed to `take` as its name (empty where it has none) and its data, not decoded.
+
+        Those before a fault are handed over before it is raised.
+        """
+        if self._between and _is_one_event(chunk) and len(chunk) <= self._max_event_bytes:
+            # Nothing is pending, and nearly always one event comes alone: no need to take it apart into lines.
+            self.last_id = self._id
+            take(b"", chunk[6:-2])
+            return
         data = self._rest + chunk if self._rest else chunk
         if self._at_start:
             if len(data) < len(BOM) and BOM.startswith(data):
@@ -97,14 +112,19 @@ class Parser:
         for line in lines:
             if line:
                 self._field(line)
-                continue
-            # An id counts with its blank line, even where there is no data and hence no event.
-            self.last_id = self._id
-            if self._data:
-                yield self._dispatch()
             else:
-                self._event = b""
+                self._blank(take)
         self._refuse_long(self._rest)
+        self._between = not (self._rest or self._data or self._event or self._skip_lf)
+
+    def _blank(self, take: Callable[[bytes, bytes], None]) -> None:
+        """An id counts with its blank line, even where there is no data and hence no event."""
+        self.last_id = self._id
+        name, lines = self._event, self._data
+        self._event = b""
+        if lines:
+            self._data, self._data_bytes = [], 0
+            take(name, lines[0] if len(lines) == 1 else b"\n".join(lines))
 
     def _refuse_long(self, line: bytes) -> None:
         """Whole lines too, not only unfinished ones: how the bytes are cut must make no difference."""
@@ -128,11 +148,15 @@ class Parser:
         elif name == b"retry" and value.isdigit() and len(value) < 10:
             self.retry_ms = int(value)
 
-    def _dispatch(self) -> ServerEvent:
-        data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-        event = ServerEvent(_decode(data), _decode(self._event) or "message", self.last_id)
-        self._data, self._data_bytes, self._event = [], 0, b""
-        return event
+
+def _is_one_event(chunk: bytes) -> bool:
+    """Whether it is a single line of data and its blank line, and nothing else."""
+    return (
+        chunk.startswith(b"data: ")
+        and chunk.endswith(b"\n\n")
+        and chunk.find(b"\n") == len(chunk) - 2
+        and b"\r" not in chunk
+    )
 
 
 def _split_lines(data: bytes) -> tuple[list[bytes], bytes]:

@@ -2,14 +2,14 @@
 
 import asyncio
 import selectors
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
 from gateway.errors import ClientGone, SlowClient
 from gateway.events import Completed, Event, Record, TextComplete, Usage
 from gateway.request import Caller, OnDisconnect, StreamRequest
-from gateway.sources.base import Batch
+from gateway.sources.base import Outlet
 from gateway.sse import HEARTBEAT, Frame, Parser, ServerEvent, encode
 from gateway.streams.ids import new_sid
 from gateway.streams.stream import DEFAULT_BOUNDS, Bounds, Stream
@@ -120,7 +120,7 @@ Step = Sequence[Event] | float | BaseException | asyncio.Event
 
 
 class ScriptedSource:
-    """Plays a script: a batch is yielded, a number waited, an event awaited, an exception raised."""
+    """Plays a script: a batch is poured, a number waited, an event awaited, an exception raised."""
 
     name = "scripted"
     exact = False
@@ -130,13 +130,13 @@ class ScriptedSource:
         self.calls = 0
         self.closed = 0
 
-    async def stream(self, request: StreamRequest, skip: int = 0) -> AsyncGenerator[Batch]:
+    async def pour(self, request: StreamRequest, outlet: Outlet, skip: int = 0) -> None:
         """The script, once for each call."""
         self.calls += 1
         try:
             for step in self._script:
                 if isinstance(step, Sequence):
-                    yield list(step)
+                    outlet(list(step))
                 elif isinstance(step, BaseException):
                     raise step
                 elif isinstance(step, asyncio.Event):

@@ -32,7 +32,7 @@ SAMPLES: list[events.Event] = [
     events.Opened("m"),
     events.Status("thinking"),
     events.Metadata({}),
-    events.Text("a", replace=True),
+    events.WholeText("a"),
     events.Reasoning("a"),
     events.Refusal("a"),
     events.ToolCall(0),

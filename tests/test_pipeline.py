@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -10,7 +10,7 @@ from gateway.errors import Code, GatewayError
 from gateway.events import Completed, Event, Failed, Suggestions, Text, Usage, Warned
 from gateway.pipeline import Pipeline, usage_of
 from gateway.request import StreamRequest, Voice
-from gateway.sources.base import Batch
+from gateway.sources.base import Outlet
 from gateway.stages.limit import OutputLimit
 from gateway.streams.stream import State, Stream
 from tests.doubles import END, HANG, ManualLoop, RecordingMetrics, ScriptedFollower, ScriptedSource, Step, stream_of
@@ -137,11 +137,9 @@ async def test_an_upstream_that_fails_while_it_is_closed_changes_nothing(followe
         await asyncio.sleep(0)
 
     class Slamming(ScriptedSource):
-        async def stream(self, request: StreamRequest, skip: int = 0) -> AsyncGenerator[Batch]:
-            try:
-                yield [Text("a"), END]
-            finally:
-                raise GatewayError(Code.UPSTREAM_ERROR)
+        async def pour(self, request: StreamRequest, outlet: Outlet, skip: int = 0) -> None:
+            outlet([Text("a"), END])
+            raise GatewayError(Code.UPSTREAM_ERROR)
 
     stream = stream_of()
     followers = [ScriptedFollower(follow)] if followed else []

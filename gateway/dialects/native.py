@@ -159,8 +159,7 @@ class NativeEncoder:
         seq, event = record
         id_ = self._prefix + b"%d" % seq
         if type(event) is events.Text and not self._unnamed and not self._full_text:
-            token = orjson.dumps(event.token)
-            return (Frame(b'{"token":%b%b}' % (token, b',"replace":true' if event.replace else b""), b"text", id_),)
+            return (Frame(b'{"token":%b}' % orjson.dumps(event), b"text", id_),)
         name, data = told(event)
         if self._full_text and isinstance(event, events.Text):
             data["fullText"] = self._stream.text(until=seq)
@@ -204,7 +203,8 @@ def _opened(event: events.Opened) -> tuple[str, Json]:
 
 
 def _text(event: events.Text) -> tuple[str, Json]:
-    return "text", {"token": event.token, "replace": True} if event.replace else {"token": event.token}
+    data: Json = {"token": event.token}
+    return "text", {**data, "replace": True} if isinstance(event, events.WholeText) else data
 
 
 def _audio(event: events.Audio) -> tuple[str, Json]:
@@ -241,6 +241,7 @@ _TELLERS: dict[type[Event], Callable[[Any], tuple[str, Json]]] = {
     events.Status: lambda e: ("status", {"state": e.state, "message": e.message, **e.details}),
     events.Metadata: lambda e: ("metadata", dict(e.data)),
     events.Text: _text,
+    events.WholeText: _text,
     events.Reasoning: lambda e: ("reasoning", {"token": e.token}),
     events.Refusal: lambda e: ("refusal", {"token": e.token}),
     events.ToolCall: lambda e: (

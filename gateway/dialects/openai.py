@@ -113,7 +113,7 @@ def _joined(said: Sequence[Event], kind: type[events.Text] | type[events.Reasoni
     tokens: list[str] = []
     for event in said:
         if isinstance(event, kind):
-            if isinstance(event, events.Text) and event.replace:
+            if isinstance(event, events.WholeText):
                 tokens.clear()
             tokens.append(event.token)
     return "".join(tokens)
@@ -181,7 +181,7 @@ class OpenAIEncoder:
     def encode(self, record: Record) -> Sequence[Frame]:
         """Chunks for content and endings, nothing for what this dialect has no words for."""
         event = record.event
-        if type(event) is events.Text:
+        if isinstance(event, events.Text):
             return (Frame(self._before_text + orjson.dumps(event.token) + self._after_text),)
         if isinstance(event, events.TextComplete):
             return self._end_of_text(event)

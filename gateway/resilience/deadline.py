@@ -1,15 +1,11 @@
 """Deadline: a Source that must begin, go on and end in time."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 
 from gateway.errors import Code, GatewayError
 from gateway.events import has_content
 from gateway.request import StreamRequest
-from gateway.sources.base import Batch, Source
-
-RING_AGAIN_S = 0.05
+from gateway.sources.base import Batch, Outlet, Source
 
 
 class Deadline:
@@ -27,16 +23,23 @@ class Deadline:
         self._silence_s = silence_s
         self._total_s = total_s
 
-    async def stream(self, request: StreamRequest, skip: int = 0) -> AsyncGenerator[Batch]:
+    async def pour(self, request: StreamRequest, outlet: Outlet, skip: int = 0) -> None:
         """The batches of the source, as long as they come in time."""
-        alarm = _Alarm(self._total_s)
+        alarm = _Alarm(self._total_s, self._silence_s)
         alarm.set("the first token", self._first_token_s)
+
+        def watched(batch: Batch) -> None:
+            outlet(batch)
+            if has_content(batch):
+                alarm.progressed()
+
         try:
-            async with aclosing(self._source.stream(request, skip)) as batches:
-                while (batch := await alarm.watch(batches)) is not None:
-                    if has_content(batch):
-                        alarm.set("the next token", self._silence_s)
-                    yield batch
+            await self._source.pour(request, watched, skip)
+        except asyncio.CancelledError:
+            # Ours only if nobody else asked for it too: whoever cancels the stream must win.
+            if alarm.rung and _uncancelled():
+                raise alarm.timeout() from None
+            raise
         finally:
             alarm.stop()
 
@@ -52,29 +55,37 @@ class Deadline:
 class _Alarm:
     """One timer for a whole stream: moving the time ahead costs an assignment, not a timer.
 
-    It rings by cancelling the task that watches, and only while that task waits for the source; nothing is
-    ever yielded inside it (a consumer's cancellation must not be mistaken for ours). One task, the one that
-    makes it, pulls the whole stream.
+    It rings by cancelling the task that made it, which is the one that waits for the source.
     """
 
-    def __init__(self, total_s: float) -> None:
+    def __init__(self, total_s: float, silence_s: float) -> None:
         self._loop = asyncio.get_running_loop()
-        self._end = self._loop.time() + total_s
+        self._time = self._loop.time
+        self._end = self._time() + total_s
         self._total_s = total_s
+        self._silence_s = silence_s
         self._due = self._end
         self._what = ""
         self._limit_s = total_s
         self._task = asyncio.current_task()
-        self._waiting = False
-        self._rung = False
         self._timer: asyncio.TimerHandle | None = None
+        self._begun = False
+        self.rung = False
 
     def set(self, what: str, limit_s: float) -> None:
         """From now on `what` must arrive within `limit_s`."""
-        self._due = self._loop.time() + limit_s
+        self._due = self._time() + limit_s
         self._what, self._limit_s = what, limit_s
         if self._timer is None or self._timer.when() > self._due:
             self._arm()
+
+    def progressed(self) -> None:
+        """The next token must arrive in time again."""
+        if self._begun:
+            self._due = self._time() + self._silence_s
+        else:
+            self._begun = True
+            self.set("the next token", self._silence_s)
 
     def stop(self) -> None:
         """No more ringing."""
@@ -82,22 +93,11 @@ class _Alarm:
             self._timer.cancel()
             self._timer = None
 
-    async def watch(self, batches: AsyncGenerator[Batch]) -> Batch | None:
-        """The next batch, None at the end; raises `UPSTREAM_TIMEOUT` when it does not come in time."""
-        if self._loop.time() >= self._end:
-            raise self._timeout()
-        self._waiting = True
-        try:
-            return await anext(batches)
-        except StopAsyncIteration:
-            return None
-        except asyncio.CancelledError:
-            # Ours only if nobody else asked for it too: whoever cancels the stream must win.
-            if self._rung and _uncancelled():
-                raise self._timeout() from None
-            raise
-        finally:
-            self._waiting = False
+    def timeout(self) -> GatewayError:
+        """What was not in time."""
+        if self._time() >= self._end:
+            return GatewayError(Code.UPSTREAM_TIMEOUT, f"the answer did not end within {self._total_s:g} s")
+        return GatewayError(Code.UPSTREAM_TIMEOUT, f"{self._what} did not come within {self._limit_s:g} s")
 
     def _arm(self) -> None:
         self.stop()
@@ -105,19 +105,11 @@ class _Alarm:
 
     def _ring(self) -> None:
         self._timer = None
-        if self._loop.time() < min(self._due, self._end):
+        if self._time() < min(self._due, self._end):
             self._arm()
-        elif not self._waiting or self._task is None:
-            # Nobody waits at this moment: the consumer is at work, and what it needs may be there already.
-            self._timer = self._loop.call_later(RING_AGAIN_S, self._ring)
-        else:
-            self._rung = True
+        elif self._task is not None:
+            self.rung = True
             self._task.cancel()
-
-    def _timeout(self) -> GatewayError:
-        if self._loop.time() >= self._end:
-            return GatewayError(Code.UPSTREAM_TIMEOUT, f"the answer did not end within {self._total_s:g} s")
-        return GatewayError(Code.UPSTREAM_TIMEOUT, f"{self._what} did not come within {self._limit_s:g} s")
 
 
 def _uncancelled() -> bool:

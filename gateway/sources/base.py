@@ -1,6 +1,6 @@
-"""Source: yields events for a request; closing it stops the upstream."""
+"""Source: pours events for a request; cancelling it stops the upstream."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import Callable
 from typing import Protocol
 
 from gateway.events import Event
@@ -8,6 +8,9 @@ from gateway.request import StreamRequest
 
 Batch = list[Event]
 """Events that became known together, never none of them: what one read from the upstream brought."""
+
+Outlet = Callable[[Batch], None]
+"""Takes a batch at once, in whatever callback brought it: no task has to be switched to for a token."""
 
 
 class Source(Protocol):
@@ -21,10 +24,12 @@ class Source(Protocol):
     """The provider's name in metrics and logs; from a closed set."""
     exact: bool
 
-    def stream(self, request: StreamRequest, skip: int = 0) -> AsyncGenerator[Batch]:
-        """Batches of events in order; the last event is a `TextComplete`, and only an upstream's own marker makes one.
+    async def pour(self, request: StreamRequest, outlet: Outlet, skip: int = 0) -> None:
+        """Hand batches of events to `outlet` in order, each as soon as it is known; return when the answer is over.
 
-        Every failure is raised as a `GatewayError`. Closing the generator closes the upstream's connection.
+        The last event is a `TextComplete`, and only an upstream's own marker makes one. Every failure is raised as a
+        `GatewayError`, and so is what `outlet` raises. Whether raised, returned or cancelled: nothing is handed over
+        behind it, and the upstream has been let go.
         """
 
     async def check(self) -> None:

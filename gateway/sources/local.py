@@ -6,11 +6,10 @@ tests and the load tests all stand on it.
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
 
 from gateway.events import Event, Metadata, Text, TextComplete, Usage
 from gateway.request import StreamRequest
-from gateway.sources.base import Batch
+from gateway.sources.base import Outlet
 from gateway.sources.passages import Library
 
 _TOKEN = re.compile(r"\s*\S{1,8}|\s+")
@@ -34,7 +33,7 @@ class LocalSource:
         self._first_token_s = first_token_s
         self._gap_s = 1.0 / tokens_per_s if tokens_per_s else 0.0
 
-    async def stream(self, request: StreamRequest, skip: int = 0) -> AsyncGenerator[Batch]:
+    async def pour(self, request: StreamRequest, outlet: Outlet, skip: int = 0) -> None:
         """The answer's events, each when it is due; those that are overdue together come as one batch."""
         events = self.answer(request)[skip:]
         loop = asyncio.get_running_loop()
@@ -46,7 +45,7 @@ class LocalSource:
                 await asyncio.sleep(wait)
             due_by_now = int((loop.time() - begin) / self._gap_s) + 1 if self._gap_s else at + UNPACED_BATCH
             upto = min(len(events), max(at + 1, due_by_now))
-            yield events[at:upto]
+            outlet(events[at:upto])
             at = upto
             if not self._gap_s:
                 await asyncio.sleep(0)

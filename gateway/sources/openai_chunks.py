@@ -21,9 +21,8 @@ from gateway.events import (
     Usage,
     nests_deeper,
 )
-from gateway.sse import ServerEvent
 
-DONE = "[DONE]"
+DONE = b"[DONE]"
 NESTING_MAX = 64
 """Deeper JSON than this could be read but not written again, when what we do not know is passed on."""
 
@@ -44,12 +43,15 @@ class ChunkReader:
         self._finish_reason: str | None = None
         self._usage: Usage | None = None
 
-    def read(self, arrived: ServerEvent) -> list[Event]:
-        """What one event of the upstream says. Raises `UPSTREAM_ERROR`, `UPSTREAM_PROTOCOL`, `UPSTREAM_TRUNCATED`."""
-        if arrived.data == DONE:
+    def read(self, name: bytes, data: bytes) -> list[Event]:
+        """What one event of the upstream says, by its name and data.
+
+        Raises `UPSTREAM_ERROR`, `UPSTREAM_PROTOCOL`, `UPSTREAM_TRUNCATED`.
+        """
+        if data == DONE:
             return [self._end()]
-        chunk = _object(arrived.data)
-        if chunk.get("error") or arrived.event == "error":
+        chunk = _object(data)
+        if chunk.get("error") or name == b"error":
             raise error_inside(chunk)
         try:
             return self._chunk(chunk)
@@ -130,7 +132,7 @@ def error_inside(chunk: dict[str, Any]) -> GatewayError:
     return GatewayError(Code.UPSTREAM_ERROR, "the upstream reported an error inside its stream")
 
 
-def _object(data: str) -> dict[str, Any]:
+def _object(data: bytes) -> dict[str, Any]:
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -138,7 +140,7 @@ def _object(data: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise GatewayError(Code.UPSTREAM_PROTOCOL, "a chunk is not a JSON object")
     # Counting brackets is cheap; only a chunk with many of them has to be walked through.
-    if data.count("{") + data.count("[") > NESTING_MAX and nests_deeper(value, NESTING_MAX):
+    if data.count(b"{") + data.count(b"[") > NESTING_MAX and nests_deeper(value, NESTING_MAX):
         raise GatewayError(Code.UPSTREAM_PROTOCOL, f"a chunk nests deeper than {NESTING_MAX} levels")
     return value
 

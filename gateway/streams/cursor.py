@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from gateway.events import Event, Record, Text, Warned
+from gateway.events import Event, Record, Text, Warned, WholeText
 from gateway.streams.fold import fold
 from gateway.streams.ids import Place
 from gateway.streams.stream import Stream
@@ -111,7 +111,7 @@ class Cursor:
         first = stream.kept_after(self.seq, stream.head, 0)
         if self._notices and not (first and isinstance(first[0].event, Text)):
             # Cut off behind the first records, the client would come back to a kept place with its old text.
-            self._notices.append(Text("", replace=True))
+            self._notices.append(WholeText(""))
         self.bytes_seen = stream.bytes_ever - stream.payload
 
     def _read_folded(self, max_bytes: int, max_events: int | None) -> list[Record]:
@@ -119,7 +119,7 @@ class Cursor:
         records = fold(self.stream.kept_after(self.seq, self._folded_upto, max_bytes))[:max_events]
         for index, (seq, event) in enumerate(records):
             if self._replaces and isinstance(event, Text):
-                records[index] = Record(seq, Text(event.token, replace=True))
+                records[index] = Record(seq, WholeText(event))
                 self._replaces = False
         return records
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from gateway.events import Reasoning, Record, Text
+from gateway.events import Reasoning, Record, Text, WholeText
 
 FOLDED_MAX_CHARACTERS = 32 * 1024
 """Of one piece: a reader gets a folded piece in one write, however slowly it takes it."""
@@ -22,7 +22,7 @@ def fold(records: Sequence[Record]) -> list[Record]:
     def close() -> None:
         nonlocal kind, replace, characters
         if kind is Text:
-            folded.append(Record(last, Text("".join(run), replace)))
+            folded.append(Record(last, (WholeText if replace else Text)("".join(run))))
         elif kind is Reasoning:
             folded.append(Record(last, Reasoning("".join(run))))
         run.clear()
@@ -31,10 +31,10 @@ def fold(records: Sequence[Record]) -> list[Record]:
     for record in records:
         seq, event = record
         if isinstance(event, (Text, Reasoning)):
-            starts_over = isinstance(event, Text) and event.replace
-            if type(event) is not kind:
+            starts_over = isinstance(event, WholeText)
+            if not isinstance(event, kind or ()):
                 close()
-                kind = type(event)
+                kind = Text if isinstance(event, Text) else Reasoning
             if starts_over:
                 run.clear()
                 replace, characters = True, 0

@@ -3,7 +3,7 @@
 import logging
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from gateway.events import (
     Text,
     TextComplete,
     Usage,
+    WholeText,
 )
 from gateway.request import Caller, StreamRequest
 from gateway.streams.fold import fold
@@ -90,7 +91,9 @@ class Stream:
         self.terminal: Completed | Failed | None = None
         self.on_growth: Callable[[int], bool] | None = None
         self._bounds = bounds
-        self._records: list[Record] = []
+        # Of most streams there is only `_events`, one after the other from `exact_from` on: their seq needs no keeping.
+        self._older: list[Record] = []
+        self._events: list[Event] = []
         self._audio_ms = 0
         self._readers: list[Reader] = []
 
@@ -115,12 +118,12 @@ class Stream:
     @property
     def kept(self) -> int:
         """How many records are kept."""
-        return len(self._records)
+        return len(self._older) + len(self._events)
 
     @property
     def payload(self) -> int:
         """Payload of what is kept, in bytes."""
-        return self.bytes - RECORD_OVERHEAD_BYTES * len(self._records)
+        return self.bytes - RECORD_OVERHEAD_BYTES * self.kept
 
     @property
     def readers(self) -> int:
@@ -129,13 +132,13 @@ class Stream:
 
     # Writing.
 
-    def append(self, events: Iterable[Event]) -> None:
+    def append(self, events: Sequence[Event]) -> None:
         """Add events at the head and tell the readers once. Once the stream is sealed they are counted and dropped.
 
         Raises `STORE_FULL` when the keeper cannot bear that the stream goes on growing.
         """
         if self.sealed:
-            self.late_events += len(list(events))
+            self.late_events += len(events)
             return
         if not self._append(events):
             raise GatewayError(Code.STORE_FULL, "running streams fill the memory set aside for logs", retry_after_s=5)
@@ -155,33 +158,32 @@ class Stream:
         self.terminal = terminal
         self._append([terminal])
 
-    def _append(self, events: Iterable[Event]) -> bool:
+    def _append(self, events: Sequence[Event]) -> bool:
         """Whether there is room for more."""
-        records = self._records
-        bytes_before = self.bytes
-        new: list[Record] = []
-        for event in events:
-            self.head += 1
-            record = Record(self.head, event)
-            records.append(record)
-            new.append(record)
-            size = event.size
-            self.bytes += size + RECORD_OVERHEAD_BYTES
-            self.bytes_ever += size
-            if event.is_content:
-                self.content_events += 1
-            if type(event) is not Text:
-                self._note(event)
-        if not new:
+        if not events:
             return True
-        if self.content_events and self.state is State.OPEN:
-            self.state = State.LIVE
-        if self.terminal is not None:
-            self.state = _state_after(self.terminal)
-        if self.payload > self._bounds.max_bytes or len(records) > self._bounds.max_events:
+        first, bytes_before = self.head + 1, self.bytes
+        self.head += len(events)
+        self._events += events
+        size, other = 0, 0
+        for event in events:
+            # Text is nearly all there is: it takes the short way.
+            if type(event) is Text:
+                size += len(event)
+            else:
+                size += event.size
+                other += 1
+        self.content_events += len(events) - other
+        self.bytes += size + RECORD_OVERHEAD_BYTES * len(events)
+        self.bytes_ever += size
+        if other or self.state is State.OPEN:
+            self._note(events)
+        kept, bounds = len(self._older) + len(self._events), self._bounds
+        if kept > bounds.max_events or self.bytes - RECORD_OVERHEAD_BYTES * kept > bounds.max_bytes:
             self._shrink()
         room = self.on_growth is None or self.on_growth(self.bytes - bytes_before)
-        self._tell(new)
+        if self._readers:
+            self._tell([Record(seq, event) for seq, event in enumerate(events, first)])
         return room
 
     def forget_question(self) -> None:
@@ -192,15 +194,21 @@ class Stream:
         if self.on_growth is not None:
             self.on_growth(self.request_bytes - before)
 
-    def _note(self, event: Event) -> None:
-        """What the log remembers of an event beside the event."""
-        if isinstance(event, TextComplete):
-            self.finish_reason = event.finish_reason
-            self.usage = event.usage
-        elif isinstance(event, Audio):
-            self._audio_ms += event.duration_ms
-            if self._audio_ms > self._bounds.max_audio_ms:
-                self._evict_audio()
+    def _note(self, events: Sequence[Event]) -> None:
+        """What the log remembers of events beside the events."""
+        for event in events:
+            self.content_events += event.is_content and type(event) is not Text
+            if isinstance(event, TextComplete):
+                self.finish_reason = event.finish_reason
+                self.usage = event.usage
+            elif isinstance(event, Audio):
+                self._audio_ms += event.duration_ms
+                if self._audio_ms > self._bounds.max_audio_ms:
+                    self._evict_audio()
+        if self.terminal is not None:
+            self.state = _state_after(self.terminal)
+        elif self.content_events:
+            self.state = State.LIVE
 
     def _tell(self, records: Sequence[Record]) -> None:
         # A copy is taken only where there is more than one: a reader may detach while it is told.
@@ -220,36 +228,43 @@ class Stream:
 
         Then an eighth is made free at once: to forget one event for each that comes would cost a walk each time.
         """
-        half = len(self._records) // 2
-        older, newer = self._records[:half], self._records[half:]
-        self.exact_from = max(self.exact_from, newer[0].seq if newer else self.head)
-        self._records = fold(older) + newer
-        self.bytes = sum(record.event.size + RECORD_OVERHEAD_BYTES for record in self._records)
         max_bytes, max_events = self._bounds.max_bytes, self._bounds.max_events
-        if self.payload > max_bytes or len(self._records) > max_events:
-            max_bytes, max_events = max_bytes * 7 // 8, max_events * 7 // 8
-        drop, payload = 0, self.payload
-        while drop < len(self._records) - 1 and (payload > max_bytes or len(self._records) - drop > max_events):
-            event = self._records[drop].event
-            self.bytes -= event.size + RECORD_OVERHEAD_BYTES
+        moved = max(0, self.kept // 2 - len(self._older))
+        self._older = fold([*self._older, *self._exact(0, moved)])
+        del self._events[:moved]
+        self.exact_from += moved
+        self.bytes = sum(record.event.size + RECORD_OVERHEAD_BYTES for record in self._kept())
+        if self.payload > max_bytes or self.kept > max_events:
+            self._forget(max_bytes * 7 // 8, max_events * 7 // 8)
+
+    def _forget(self, max_bytes: int, max_events: int) -> None:
+        """Drop the oldest records until so much is left, or one."""
+        drop, kept, payload = 0, self.kept, self.payload
+        for seq, event in self._kept():
+            if drop == kept - 1 or (payload <= max_bytes and kept - drop <= max_events):
+                break
+            drop += 1
             payload -= event.size
+            self.lost = seq
             if isinstance(event, Audio):
                 self._audio_ms -= event.duration_ms
-            drop += 1
-        if drop:
-            self.lost = self._records[drop - 1].seq
-            self.exact_from = max(self.exact_from, self.lost + 1)
-            del self._records[:drop]
+        exact = max(0, drop - len(self._older))
+        del self._older[:drop]
+        del self._events[:exact]
+        self.exact_from += exact
+        self.bytes = payload + RECORD_OVERHEAD_BYTES * self.kept
 
     def _evict_audio(self) -> None:
         """Put tombstones in place of the oldest speech until what is left plays no longer than the ring."""
-        for index, record in enumerate(self._records):
+        for index, (seq, event) in enumerate(list(self._kept())):
             if self._audio_ms <= self._bounds.max_audio_ms:
                 return
-            event = record.event
             if isinstance(event, Audio):
                 tombstone = AudioEvicted(event.index)
-                self._records[index] = Record(record.seq, tombstone)
+                if index < len(self._older):
+                    self._older[index] = Record(seq, tombstone)
+                else:
+                    self._events[index - len(self._older)] = tombstone
                 self._audio_ms -= event.duration_ms
                 self.bytes -= event.size - tombstone.size
 
@@ -269,52 +284,64 @@ class Stream:
 
         `seq` must not be older than `exact_from - 1`: what lies before has lost its own records.
         """
-        records = self._records
-        start = len(records) - (self.head - seq)
-        stop = len(records) if max_events is None else min(len(records), start + max_events)
+        start, stop = seq + 1 - self.exact_from, len(self._events)
+        if max_events is not None:
+            stop = min(stop, start + max_events)
         total = 0
         for end in range(start, stop):
-            total += records[end].event.size
+            total += self._events[end].size
             if total > max_bytes:
-                return records[start : end + 1]
-        return records[start:stop]
+                return self._exact(start, end + 1)
+        return self._exact(start, stop)
 
     def kept_after(self, seq: int, upto: int, max_bytes: int) -> list[Record]:
         """What is kept behind `seq`, folded or not, at least one record if there is any, else as in `after`.
 
         Ends with the record that holds `upto`. `seq` must be where two records meet (`divides`).
         """
-        records = self._records
-        start = end = bisect_right(records, seq, key=_seq_of)
+        found: list[Record] = []
         total = 0
-        while end < len(records) and (end == start or (total < max_bytes and records[end - 1].seq < upto)):
-            total += records[end].event.size
-            end += 1
-        return records[start:end]
+        for record in self._kept(seq):
+            if found and (total >= max_bytes or found[-1].seq >= upto):
+                break
+            found.append(record)
+            total += record.event.size
+        return found
 
     def divides(self, seq: int) -> bool:
         """Whether two kept records meet behind `seq`: nothing behind it is gone, or folded with what lies before it."""
         if seq + 1 >= self.exact_from or seq <= self.lost:
             return seq >= self.lost
-        at = bisect_right(self._records, seq, key=_seq_of)
-        return at > 0 and self._records[at - 1].seq == seq
+        at = bisect_right(self._older, seq, key=_seq_of)
+        return at > 0 and self._older[at - 1].seq == seq
 
     def text(self, until: int | None = None) -> str:
         """The text of the answer up to and including seq `until`, as far as it is kept."""
         limit = self.head if until is None else until
         pieces: list[str] = []
-        for seq, event in self._records:
+        for seq, event in self._kept():
             if seq > limit:
                 break
             if isinstance(event, Text):
-                if event.replace:
+                if isinstance(event, WholeText):
                     pieces.clear()
-                pieces.append(event.token)
+                pieces.append(event)
         return "".join(pieces)
 
     def events(self) -> list[Event]:
         """Everything kept, in order."""
-        return [record.event for record in self._records]
+        return [*(record.event for record in self._older), *self._events]
+
+    def _exact(self, start: int, stop: int) -> list[Record]:
+        """Some of the records that are kept one by one, by their index."""
+        return [Record(seq, event) for seq, event in enumerate(self._events[start:stop], self.exact_from + start)]
+
+    def _kept(self, seq: int = 0) -> Iterator[Record]:
+        """Everything kept behind `seq`, in order."""
+        yield from self._older[bisect_right(self._older, seq, key=_seq_of) :]
+        start = max(0, seq + 1 - self.exact_from)
+        for index in range(start, len(self._events)):
+            yield Record(self.exact_from + index, self._events[index])
 
 
 def _seq_of(record: Record) -> int:

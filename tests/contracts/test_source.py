@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
@@ -14,7 +14,9 @@ from gateway.sources.local import LocalSource
 from gateway.sources.markdown import Passage
 from gateway.sources.openai import OpenAISource
 from gateway.sources.passages import Library
+from gateway.transport.route import route_to
 from tests.doubles import END, ScriptedSource, question
+from tests.house import eventually
 from tests.upstream import Upstream, answer, streamed, upstream
 
 TEXT = "Streams survive Wi-Fi, deploys and providers. " * 20
@@ -30,10 +32,10 @@ async def local() -> AsyncIterator[Source]:
 def openai_source(service: Upstream) -> OpenAISource:
     """Towards a scripted upstream."""
     return OpenAISource(
+        route_to(service.url),
         api_key="k",
-        base_url=service.url,
         connect_s=5,
-        read_s=5,
+        models_s=5,
         max_connections=10,
         keepalive_s=5,
         max_event_bytes=1 << 18,
@@ -59,7 +61,7 @@ async def deadline() -> AsyncIterator[Source]:
 @asynccontextmanager
 async def scripted() -> AsyncIterator[Source]:
     """The double keeps the promises too, else it proves nothing."""
-    yield ScriptedSource([Text("a")], 0.002, [Text("b"), END])
+    yield ScriptedSource([Text("a")], 0.05, [Text("b"), END])
 
 
 Made = Callable[[], AbstractAsyncContextManager[Source]]
@@ -75,7 +77,9 @@ async def source(request: pytest.FixtureRequest) -> AsyncIterator[Source]:
 
 async def batches(source: Source, skip: int = 0) -> list[list[Event]]:
     """All of them."""
-    return [batch async for batch in source.stream(question("drying"), skip)]
+    poured: list[list[Event]] = []
+    await source.pour(question("drying"), poured.append, skip)
+    return poured
 
 
 async def test_an_answer_ends_with_its_marker_and_nothing_behind_it(source: Source) -> None:
@@ -101,20 +105,32 @@ async def test_the_same_source_serves_many_streams_at_once(source: Source) -> No
     assert len(texts) == 1
 
 
-async def test_closing_stops_it_at_once(source: Source) -> None:
-    """In the middle of an answer, without waiting for its end and without an error."""
-    async with asyncio.timeout(1), aclosing(source.stream(question("drying"))) as stream:
-        assert await anext(stream)
-    assert await batches(source)
-
-
-async def test_a_cancelled_consumer_is_cancelled(source: Source) -> None:
-    """Cancellation is never swallowed or translated."""
-    task = asyncio.create_task(batches(source))
-    await asyncio.sleep(0.001)
+async def test_a_cancelled_source_pours_nothing_more(source: Source) -> None:
+    """In the middle of an answer, at once; cancellation is never swallowed or translated."""
+    poured: list[list[Event]] = []
+    task = asyncio.create_task(source.pour(question("drying"), poured.append))
+    await eventually(lambda: bool(poured))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    count = len(poured)
+    await asyncio.sleep(0.01)
+    assert len(poured) == count
+    assert await batches(source)
+
+
+async def test_what_the_outlet_raises_ends_it(source: Source) -> None:
+    """As it is, at once: the outlet has its reasons."""
+    poured = 0
+
+    def full(batch: list[Event]) -> None:
+        nonlocal poured
+        poured += 1
+        raise GatewayError(Code.OUTPUT_LIMIT)
+
+    with pytest.raises(GatewayError) as raised:
+        await source.pour(question("drying"), full)
+    assert (raised.value.code, poured) == (Code.OUTPUT_LIMIT, 1)
 
 
 async def test_an_exact_source_says_the_same_again_from_any_place(source: Source) -> None:
@@ -138,8 +154,10 @@ async def test_closing_a_remote_answer_closes_its_connection() -> None:
     """The upstream stops paying for tokens that nobody reads."""
     async with upstream(lambda _: streamed(answer(["x"] * 1000), gap_s=0.01)) as service:
         source = openai_source(service)
-        async with aclosing(source.stream(question())) as stream:
-            await anext(stream)
+        poured: list[list[Event]] = []
+        task = asyncio.create_task(source.pour(question(), poured.append))
+        await eventually(lambda: bool(poured))
+        task.cancel()
         await service.calls[0].wait_closed(1.0)
         await source.close()
 

@@ -22,7 +22,7 @@ EXAMPLES: list[Event] = [
     events.Metadata(FREE),
     events.Metadata({"logprobs": {"content": [{"token": EVIL, "logprob": -0.1}]}}),
     events.Text(EVIL),
-    events.Text("", replace=True),
+    events.WholeText(""),
     events.Reasoning(EVIL),
     events.Refusal(EVIL),
     events.ToolCall(0, EVIL, EVIL, EVIL),

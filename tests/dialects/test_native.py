@@ -24,6 +24,7 @@ from gateway.events import (
     ToolCall,
     Usage,
     Warned,
+    WholeText,
 )
 from gateway.sse import Frame
 from tests.dialects.examples import KINDS
@@ -51,7 +52,7 @@ def test_every_kind_of_event_has_words_of_its_own() -> None:
         (Opened("m", {"k": 1}), "status", {"state": "opened", "message": "", "model": "m", "metadata": {"k": 1}}),
         (Status("queued", "", {"position": 2}), "status", {"state": "queued", "message": "", "position": 2}),
         (Text("a"), "text", {"token": "a"}),
-        (Text("a", replace=True), "text", {"token": "a", "replace": True}),
+        (WholeText("a"), "text", {"token": "a", "replace": True}),
         (ToolCall(0, "{", "i", "f"), "tool_call", {"index": 0, "id": "i", "name": "f", "arguments": "{"}),
         (
             Audio(b"\0\xff", "mp3", 24000, "s", 3, True, 9),
@@ -126,7 +127,7 @@ def test_free_data_cannot_pass_itself_off_as_another_event(name: str) -> None:
 @pytest.mark.parametrize("unnamed", [False, True])
 def test_full_text_says_all_of_it_each_time(unnamed: bool) -> None:
     """Up to that very piece, also when it is told again later, and set anew by a replacement."""
-    stream = stream_of(Text("a"), Text("b"), Text("C", replace=True), Text("d"), full_text=True)
+    stream = stream_of(Text("a"), Text("b"), WholeText("C"), Text("d"), full_text=True)
     encoder = NATIVE.encoder(stream, unnamed=unnamed)
     frames = [encoder.encode(Record(seq, event))[0] for seq, event in enumerate(stream.events(), 1)]
     assert [data_of(frame)["fullText"] for frame in frames] == ["a", "ab", "C", "Cd"]

@@ -22,6 +22,7 @@ from gateway.events import (
     ToolCall,
     Usage,
     Warned,
+    WholeText,
 )
 from gateway.streams.stream import Stream
 from tests.dialects.examples import EXAMPLES
@@ -185,7 +186,7 @@ def _fold(stream: Stream) -> Any:
 
 def test_a_whole_answer_is_one_object() -> None:
     """Text joined, a replacement obeyed, usage told."""
-    stream = stream_of(Opened("m"), Text("x"), Text("a", replace=True), Text("b"), END, DONE)
+    stream = stream_of(Opened("m"), Text("x"), WholeText("a"), Text("b"), END, DONE)
     message = {"role": "assistant", "content": "ab", "refusal": None}
     assert _fold(stream) == {
         "id": f"chatcmpl-{stream.sid}",

@@ -167,10 +167,13 @@ CORPUS = (
 def read(pieces: Iterable[bytes]) -> tuple[list[Event], str]:
     """All events up to the end or the first fault, and that fault's code."""
     parser, reader, events = Parser(), ChunkReader(), list[Event]()
+
+    def take(name: bytes, data: bytes) -> None:
+        events.extend(reader.read(name, data))
+
     try:
         for piece in pieces:
-            for arrived in parser.events(piece):
-                events += reader.read(arrived)
+            parser.push(piece, take)
     except GatewayError as error:
         return events, error.code.name
     return events, "" if reader.done else "cut"

@@ -32,13 +32,11 @@ class Listener:
         self.error: GatewayError | None = None
         self._loop = loop
 
-    async def listen(self, work_s: float = 0.0) -> None:
-        """To the end, working for a while on each batch."""
+    async def listen(self) -> None:
+        """To the end."""
         begin = self._loop.time()
         try:
-            async for batch in self.deadline.stream(question()):
-                self.heard += batch
-                await asyncio.sleep(work_s)
+            await self.deadline.pour(question(), self.heard.extend)
         except GatewayError as error:
             self.error = error
         self.seconds = self._loop.time() - begin
@@ -98,21 +96,6 @@ def test_who_is_in_time_is_not_disturbed(loop: ManualLoop) -> None:
     assert listener.heard[-1] == END
     assert listener.source.closed == 1
     loop.advance(10 * TOTAL_S)
-
-
-def test_a_slow_consumer_is_no_slow_source(loop: ManualLoop) -> None:
-    """While the consumer works on a batch the source's next one may be ready: it is not blamed for that."""
-    listener = Listener(loop, *[[Text("a")]] * 3, [END])
-    loop.run(listener.listen(work_s=2 * SILENCE_S))
-    assert listener.error is None
-    assert len(listener.heard) == 4
-
-
-def test_the_total_counts_a_slow_consumer_s_time_too(loop: ManualLoop) -> None:
-    """Nobody extends an answer for ever by reading it slowly."""
-    listener = Listener(loop, *[[Text("a")]] * 100, total_s=100.0)
-    loop.run(listener.listen(work_s=30.0))
-    assert timed_out(listener) == "the answer did not end within 100 s"
 
 
 @pytest.mark.parametrize("after_s", [0.0, 10.0, FIRST_S, FIRST_S + 5], ids=["at once", "meanwhile", "together", "late"])

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -28,9 +27,16 @@ def source(first_token_s: float = 0, tokens_per_s: float = 0) -> LocalSource:
     return LocalSource(LIBRARY, first_token_s=first_token_s, tokens_per_s=tokens_per_s)
 
 
-async def read(stream: AsyncGenerator[list[Event]]) -> list[Event]:
+async def batches(source: LocalSource, asked: StreamRequest, skip: int = 0) -> list[list[Event]]:
+    """All that it pours."""
+    poured: list[list[Event]] = []
+    await source.pour(asked, poured.append, skip)
+    return poured
+
+
+async def read(source: LocalSource, asked: StreamRequest, skip: int = 0) -> list[Event]:
     """All events, batches joined."""
-    return [event for batch in [batch async for batch in stream] for event in batch]
+    return [event for batch in await batches(source, asked, skip) for event in batch]
 
 
 class ManualClock:
@@ -48,7 +54,7 @@ class ManualClock:
 
 async def test_an_answer_is_facts_then_text_then_a_proper_end() -> None:
     """Metadata with the sources, the whole text in small pieces, and the source's own end marker."""
-    events = await read(source().stream(request()))
+    events = await read(source(), request())
     first, *pieces, last = events
     assert first == Metadata({"model": "local", "sources": ["manual.md#How to dry it"]})
     assert "".join(piece.token for piece in pieces if isinstance(piece, Text)) == LIBRARY.answer("drying").text
@@ -67,20 +73,20 @@ async def test_pieces_are_about_as_long_as_tokens() -> None:
 async def test_the_same_question_gives_the_same_events() -> None:
     """Exact: asked again, even of another instance, every event is the same."""
     assert source().exact
-    assert await read(source().stream(request())) == await read(source().stream(request()))
+    assert await read(source(), request()) == await read(source(), request())
 
 
 @pytest.mark.parametrize("skip", [1, 2, 17])
 async def test_skip_leaves_out_exactly_the_first_events(skip: int) -> None:
     """An answer can go on elsewhere where it broke off, without a gap and without a repetition."""
-    whole = await read(source().stream(request()))
-    assert await read(source().stream(request(), skip)) == whole[skip:]
+    whole = await read(source(), request())
+    assert await read(source(), request(), skip) == whole[skip:]
 
 
 async def test_nothing_comes_after_everything_was_skipped() -> None:
     """Skipping the last event too leaves an empty stream."""
-    whole = await read(source().stream(request()))
-    assert await read(source().stream(request(), len(whole))) == []
+    whole = await read(source(), request())
+    assert await read(source(), request(), len(whole)) == []
 
 
 async def test_max_tokens_cuts_and_says_so() -> None:
@@ -112,16 +118,19 @@ async def test_tokens_come_when_they_are_due(monkeypatch: pytest.MonkeyPatch) ->
     """The first after the thinking time, each next one a gap later, one at a time."""
     clock = ManualClock(monkeypatch)
     times = []
-    async for batch in source(first_token_s=2, tokens_per_s=10).stream(request(max_tokens=5)):
+
+    def outlet(batch: list[Event]) -> None:
         assert len(batch) == 1
         times.append(clock.now - 100)
+
+    await source(first_token_s=2, tokens_per_s=10).pour(request(max_tokens=5), outlet)
     assert times == pytest.approx([2.0, 2.1, 2.2, 2.3, 2.4, 2.5, 2.6])
 
 
 async def test_what_is_overdue_comes_together_and_the_pace_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """A loop that was late makes up for it: fewer, larger batches, and the same end."""
     clock = ManualClock(monkeypatch, late_s=0.5)
-    sizes = [len(batch) async for batch in source(tokens_per_s=10).stream(request(max_tokens=30))]
+    sizes = [len(batch) for batch in await batches(source(tokens_per_s=10), request(max_tokens=30))]
     assert sum(sizes) == 32
     assert max(sizes) >= 5
     assert clock.now - 100 < 32 * 0.1 + 1
@@ -139,7 +148,7 @@ async def test_no_pace_is_as_fast_as_can_be_but_lets_others_run() -> None:
             await asyncio.sleep(0)
 
     task = asyncio.create_task(other())
-    sizes = [len(batch) async for batch in source().stream(request())]
+    sizes = [len(batch) for batch in await batches(source(), request())]
     done = True
     await task
     assert max(sizes) == 64
@@ -149,10 +158,9 @@ async def test_no_pace_is_as_fast_as_can_be_but_lets_others_run() -> None:
 async def test_going_on_does_not_think_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever takes over an answer in the middle does not make the reader wait for a first token."""
     clock = ManualClock(monkeypatch)
-    batches = source(first_token_s=5, tokens_per_s=10).stream(request(), 3)
-    await anext(batches)
-    await batches.aclose()
-    assert clock.now == 100
+    poured_at: list[float] = []
+    await source(first_token_s=5, tokens_per_s=10).pour(request(), lambda _: poured_at.append(clock.now), 3)
+    assert poured_at[0] == 100
 
 
 async def test_it_is_always_there_and_offers_itself() -> None:

@@ -12,14 +12,13 @@ from gateway.dialects.native import told
 from gateway.errors import GatewayError
 from gateway.events import Citation, Event, Metadata, Reasoning, Refusal, Text, TextComplete, ToolCall, Usage
 from gateway.sources.openai_chunks import COUNT_MAX, NESTING_MAX, ChunkReader
-from gateway.sse import ServerEvent
 
 
 def read(*chunks: Any, reader: ChunkReader | None = None, event: str = "message") -> list[Event]:
     """The events of these chunks; a string is taken as it is."""
     reader = reader or ChunkReader()
     data = [chunk if isinstance(chunk, str) else json.dumps(chunk) for chunk in chunks]
-    return [found for text in data for found in reader.read(ServerEvent(text, event))]
+    return [found for text in data for found in reader.read(event.encode(), text.encode())]
 
 
 def delta(value: Any, **choice: Any) -> dict[str, Any]:

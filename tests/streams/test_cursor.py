@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.events import Audio, AudioEvicted, Event, Metadata, Opened, Record, Status, Text, Warned
+from gateway.events import Audio, AudioEvicted, Event, Metadata, Opened, Record, Status, Text, Warned, WholeText
 from gateway.streams.cursor import Cursor
 from gateway.streams.ids import Place
 from gateway.streams.stream import Bounds, Stream
@@ -25,7 +25,7 @@ def test_no_place_gets_what_is_kept_with_its_text_folded_then_the_rest_live() ->
     assert not cursor.resumed
     assert cursor.read(ALL) == [
         Record(1, Opened("m")),
-        Record(3, Text("ab", replace=True)),
+        Record(3, WholeText("ab")),
         Record(4, Metadata({"k": 1})),
         Record(5, Text("c")),
     ]
@@ -76,7 +76,7 @@ def test_a_place_that_never_was_is_told_so_and_starts_over(seq: int, epoch: int,
     assert isinstance(warning, Warned)
     assert (warning.code, cursor.lost) == (code, code)
     assert warning.details["to"] == 5
-    assert wipe == Text("", replace=True)
+    assert wipe == WholeText("")
     assert cursor.read(ALL) == Cursor(stream).read(ALL)
     assert cursor.notices() == []
 
@@ -89,17 +89,17 @@ def test_a_place_older_than_what_is_kept_is_told_how_much_it_missed() -> None:
     assert isinstance(warning, Warned)
     assert warning.code == cursor.lost == "GAP"
     assert warning.details == {"to": 21, "dropped": stream.exact_from - 3}
-    assert wipe == Text("", replace=True)
+    assert wipe == WholeText("")
     records = cursor.read(ALL)
     assert records[-1].seq == 21
     assert "".join(r.event.token for r in records if isinstance(r.event, Text)) == stream.text()
-    assert next(r.event for r in records if isinstance(r.event, Text)).replace
+    assert isinstance(next(r.event for r in records if isinstance(r.event, Text)), WholeText)
 
 
 def test_a_client_that_is_cut_off_while_it_starts_over_has_no_old_text_left() -> None:
     """Its text is wiped before anything else: behind the first records it comes back as one whose place is kept."""
     stream = stream_of(Status("s"), Status("s"), Text("new"))
-    assert [type(notice) for notice in Cursor(stream, place(stream, 9)).notices()] == [Warned, Text]
+    assert [type(notice) for notice in Cursor(stream, place(stream, 9)).notices()] == [Warned, WholeText]
     assert Cursor(stream, place(stream, 1)).read(ALL)[-1] == Record(3, Text("new"))
     begins_with_text = stream_of(Text("new"))
     assert [type(notice) for notice in Cursor(begins_with_text, place(stream, 9)).notices()] == [Warned]
@@ -124,7 +124,7 @@ def test_a_new_reader_of_a_stream_whose_beginning_is_gone_is_told_so() -> None:
     assert stream.lost > 10
     warning, wipe = Cursor(stream).notices()
     assert warning == Warned("GAP", "the beginning is no longer kept", {"to": stream.lost, "dropped": stream.lost})
-    assert wipe == Text("", replace=True)
+    assert wipe == WholeText("")
 
 
 @pytest.mark.parametrize("batch", [1, 40], ids=["one by one", "at once"])
@@ -143,7 +143,7 @@ def test_from_any_place_at_all_a_client_ends_with_what_is_kept_and_nothing_twice
         text = "".join(event.token for event in had)
         for event in [*cursor.notices(), *(record.event for record in records)]:
             if isinstance(event, Text):
-                text = event.token if event.replace else text + event.token
+                text = event.token if isinstance(event, WholeText) else text + event.token
         assert text.endswith(stream.text())
         assert "".join(event.token for event in log if isinstance(event, Text)).endswith(text)
         seqs = [record.seq for record in records]

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.events import Event, Metadata, Reasoning, Record, Text
+from gateway.events import Event, Metadata, Reasoning, Record, Text, WholeText
 from gateway.streams.fold import FOLDED_MAX_CHARACTERS, fold
 
 
@@ -19,13 +19,14 @@ def told(items: list[Record]) -> str:
     text = ""
     for _, event in items:
         if isinstance(event, Text):
-            text = event.token if event.replace else text + event.token
+            text = event.token if isinstance(event, WholeText) else text + event.token
     return text
 
 
 EVENTS = st.lists(
     st.one_of(
-        st.builds(Text, st.text(max_size=3), st.booleans()),
+        st.builds(Text, st.text(max_size=3)),
+        st.builds(WholeText, st.text(max_size=3)),
         st.builds(Reasoning, st.text(max_size=3)),
         st.just(Metadata({})),
     ),
@@ -47,8 +48,8 @@ def test_neighbours_are_joined_under_the_id_of_the_last() -> None:
 
 def test_a_replacement_wipes_what_it_replaces() -> None:
     """The joined piece replaces too, since what came before it is not its own."""
-    folded = fold(records(Text("old"), Text("new", replace=True), Text("er")))
-    assert folded == [Record(3, Text("newer", replace=True))]
+    folded = fold(records(Text("old"), WholeText("new"), Text("er")))
+    assert folded == [Record(3, WholeText("newer"))]
 
 
 def test_a_folded_piece_is_never_much_larger_than_one_write() -> None:
@@ -61,7 +62,7 @@ def test_a_folded_piece_is_never_much_larger_than_one_write() -> None:
 
 def test_a_full_replacement_is_not_replaced_by_its_own_end() -> None:
     """Only the first piece of a long replacement replaces."""
-    folded = fold(records(Text("x" * FOLDED_MAX_CHARACTERS, replace=True), Text("y")))
+    folded = fold(records(WholeText("x" * FOLDED_MAX_CHARACTERS), Text("y")))
     assert told(folded) == "x" * FOLDED_MAX_CHARACTERS + "y"
 
 

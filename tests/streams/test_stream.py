@@ -20,6 +20,7 @@ from gateway.events import (
     Results,
     Status,
     Text,
+    WholeText,
 )
 from gateway.streams.fold import fold
 from gateway.streams.stream import Bounds, State, Stream, opened
@@ -85,7 +86,7 @@ def test_a_sealed_stream_takes_only_its_end() -> None:
     stream = stream_of(Text("a"))
     stream.seal("first")
     stream.seal("second")
-    stream.append(iter([Text("late"), Text("later")]))
+    stream.append([Text("late"), Text("later")])
     stream.finish(FAILED)
     assert stream.events() == [Text("a"), FAILED]
     assert (stream.late_events, stream.seal_reason) == (2, "first")
@@ -232,7 +233,7 @@ def test_a_piece_longer_than_the_ring_is_told_but_not_kept() -> None:
 
 def test_the_text_can_be_asked_for_up_to_a_place() -> None:
     """And a replacement sets it, as it does for every client."""
-    stream = stream_of(Text("a"), Status("s"), Text("b"), Text("C", replace=True), Text("d"))
+    stream = stream_of(Text("a"), Status("s"), Text("b"), WholeText("C"), Text("d"))
     assert [stream.text(until=seq) for seq in range(6)] == ["", "a", "a", "ab", "C", "Cd"]
 
 
