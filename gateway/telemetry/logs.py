@@ -80,17 +80,22 @@ class QueuedLines(logging.Handler):
 
     def _write_waiting(self) -> None:
         """Write until nothing waits, as many lines at once as the kernel takes into a pipe without tearing them."""
-        piece, size, taken = "", 0, 0
+        lines: list[str] = []
+        size, taken = 0, 0
         while taken < len(self._records):
             line = self._line_of(self._records[taken])
             bytes_more = len(line.encode(errors="replace"))
-            if size + bytes_more > select.PIPE_BUF:
-                self._put(piece, taken)
-                piece, size, taken = "", 0, 0
-            piece, size, taken = piece + line, size + bytes_more, taken + 1
-        self._put(piece, taken)
+            if lines and size + bytes_more > select.PIPE_BUF:
+                self._put(lines, taken)
+                lines, size, taken = [], 0, 0
+            if line:
+                lines.append(line)
+            size, taken = size + bytes_more, taken + 1
+        if taken:
+            self._put(lines, taken)
 
     def _line_of(self, record: logging.LogRecord) -> str:
+        """Empty if nothing can be made of the record."""
         try:
             return self.format(record) + "\n"
         except Exception:
@@ -98,14 +103,14 @@ class QueuedLines(logging.Handler):
             self.handleError(record)
             return ""
 
-    def _put(self, piece: str, lines: int) -> None:
-        """Write so many lines, and only then forget their records: what a stuck reader leaves must count as waiting."""
+    def _put(self, lines: list[str], records: int) -> None:
+        """Write lines, and only then forget their records: what a stuck reader leaves must count as waiting."""
         try:
-            self._stream.write(piece)
+            self._stream.write("".join(lines))
             self._stream.flush()
         except (OSError, ValueError):
-            self.on_drop(lines)
-        for _ in range(lines):
+            self.on_drop(len(lines))
+        for _ in range(records):
             self._records.popleft()
 
 
