@@ -4,20 +4,14 @@ Names and buckets are OpenTelemetry's GenAI conventions where they exist, `ssegw
 gateway knows. No label ever holds a user, session, stream or path.
 """
 
-from typing import Any
+from collections.abc import Iterable
+from threading import Lock
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    GCCollector,
-    Histogram,
-    PlatformCollector,
-    ProcessCollector,
-    generate_latest,
-)
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client.metrics_core import Metric
 
 from gateway.telemetry.metrics import Account, Metrics
+from gateway.telemetry.series import Counts, Gauges, Series, Tallies
 
 FIRST_TOKEN = (
     0.001,
@@ -52,158 +46,149 @@ LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 
 class PrometheusMetrics(Metrics):
-    """Series in a registry of its own, so that two gateways in one process do not meet."""
+    """Series in a registry of its own, so that two gateways in one process do not meet.
+
+    Verbs are for the loop's thread only, but for `log_lines_dropped`; `render` and `collect` are for any.
+    """
 
     def __init__(self) -> None:
-        registry = self.registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
-        GCCollector(registry=registry)
-        self._children: dict[tuple[int, tuple[str, ...]], Any] = {}
-
-        def histogram(name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
-            return Histogram(name, text, labels, buckets=buckets, registry=registry)
-
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(name, text, labels, registry=registry)
-
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(name, text, labels, registry=registry)
-
-        self._ttft = histogram(
+        self._ttft = Tallies(
             "gen_ai_server_time_to_first_token_seconds",
             "Request received to first content written to the client that asked",
             ("dialect", "provider"),
             FIRST_TOKEN,
         )
-        self._first_chunk = histogram(
+        self._first_chunk = Tallies(
             "gen_ai_client_operation_time_to_first_chunk_seconds",
             "Upstream called to its first content",
             ("provider",),
             DURATION,
         )
-        self._per_token = histogram(
+        self._per_token = Tallies(
             "gen_ai_server_time_per_output_token_seconds",
             "Mean time per token of an answer after its first",
             ("provider",),
             PER_TOKEN,
         )
-        self._gap = histogram(
+        self._gap = Tallies(
             "gen_ai_client_operation_time_per_output_chunk_seconds",
             "Gaps between the upstream's pieces of content",
             ("provider",),
             CHUNK_GAP,
         )
-        self._duration = histogram(
+        self._duration = Tallies(
             "gen_ai_server_request_duration_seconds",
             "Life of a stream, opened to terminal event",
             ("provider", "error_type"),
             LONG,
         )
-        self._tokens = histogram(
-            "gen_ai_client_token_usage", "Tokens per answer", ("provider", "token_type"), tuple(map(float, TOKENS))
-        )
-        self._overhead = histogram("ssegw_overhead_seconds", "Time the gateway itself took", ("stage",), OVERHEAD)
-        self._cancel_lag = histogram(
+        self._tokens = Tallies("gen_ai_client_token_usage", "Tokens per answer", ("provider", "token_type"), TOKENS)
+        self._overhead = Tallies("ssegw_overhead_seconds", "Time the gateway itself took", ("stage",), OVERHEAD)
+        self._cancel_lag = Tallies(
             "ssegw_upstream_cancel_lag_seconds", "Decision to cancel to upstream closed", (), LAG
         )
-        self._loop_lag = histogram("ssegw_event_loop_lag_seconds", "How late a timer came", (), LAG)
-        self._streams = gauge("ssegw_streams_active", "Streams without a terminal event", "dialect")
-        self._readers = gauge("ssegw_readers_active", "Clients that read a stream now", "dialect")
-        self._connections = gauge("ssegw_connections_open", "Accepted connections, streaming or not")
-        self._buffer = gauge("ssegw_buffer_bytes", "Memory taken by kept logs")
-        self._draining = gauge("ssegw_drain_streams_remaining", "Streams still running while the process goes away")
-        self._outcomes = counter("ssegw_stream_outcomes_total", "How streams ended", "outcome")
-        self._usage = counter("ssegw_usage_records_total", "Usage records, one a stream", "source")
-        self._no_first = counter("ssegw_no_first_token_total", "Streams that ended before any content", "reason")
-        self._left = counter("ssegw_readers_left_total", "How clients stopped reading", "ending")
-        self._resumes = counter("ssegw_resume_total", "Returns to a stream", "result")
-        self._replayed = counter("ssegw_replayed_events_total", "Events sent again to clients that came back")
-        self._slow = counter("ssegw_slow_consumer_total", "What was done about slow readers", "action")
-        self._heartbeats = counter("ssegw_heartbeats_total", "Heartbeats written")
-        self._late = counter("ssegw_late_events_total", "Events dropped because their stream had ended")
-        self._refusals = counter("ssegw_refusals_total", "Requests refused before the first byte", "code")
-        self._log_drops = counter("ssegw_log_lines_dropped_total", "Log lines given up because nobody reads them")
+        self._loop_lag = Tallies("ssegw_event_loop_lag_seconds", "How late a timer came", (), LAG)
+        self._streams = Gauges("ssegw_streams_active", "Streams without a terminal event", "dialect")
+        self._readers = Gauges("ssegw_readers_active", "Clients that read a stream now", "dialect")
+        self._connections = Gauges("ssegw_connections_open", "Accepted connections, streaming or not")
+        self._buffer = Gauges("ssegw_buffer_bytes", "Memory taken by kept logs")
+        self._draining = Gauges("ssegw_drain_streams_remaining", "Streams still running while the process goes away")
+        self._outcomes = Counts("ssegw_stream_outcomes_total", "How streams ended", "outcome")
+        self._usage = Counts("ssegw_usage_records_total", "Usage records, one a stream", "source")
+        self._no_first = Counts("ssegw_no_first_token_total", "Streams that ended before any content", "reason")
+        self._left = Counts("ssegw_readers_left_total", "How clients stopped reading", "ending")
+        self._resumes = Counts("ssegw_resume_total", "Returns to a stream", "result")
+        self._replayed = Counts("ssegw_replayed_events_total", "Events sent again to clients that came back")
+        self._slow = Counts("ssegw_slow_consumer_total", "What was done about slow readers", "action")
+        self._heartbeats = Counts("ssegw_heartbeats_total", "Heartbeats written")
+        self._late = Counts("ssegw_late_events_total", "Events dropped because their stream had ended")
+        self._refusals = Counts("ssegw_refusals_total", "Requests refused before the first byte", "code")
+        self._log_drops = Counts("ssegw_log_lines_dropped_total", "Log lines given up because nobody reads them")
+        self._log_lock = Lock()
+        self.series: list[Series] = [found for found in vars(self).values() if isinstance(found, Series)]
+        self.registry = CollectorRegistry(auto_describe=True)
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self.registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """For the registry: all that was counted."""
+        return [series.family() for series in self.series]
 
     def render(self) -> bytes:
-        """The text exposition format. Takes tens of milliseconds: call it off the loop."""
+        """The text exposition format. Takes milliseconds: call it off the loop."""
         return generate_latest(self.registry)
 
-    def _of(self, metric: Any, *labels: str) -> Any:
-        """The child for these labels, remembered: `labels()` takes a lock and builds a tuple each time."""
-        key = (id(metric), labels)
-        child = self._children.get(key)
-        if child is None:
-            child = self._children[key] = metric.labels(*labels)
-        return child
-
     def stream_opened(self, dialect: str, admit_s: float) -> None:
-        self._of(self._streams, dialect).inc()
-        self._of(self._overhead, "admit").observe(admit_s)
+        self._streams[dialect] += 1
+        self._overhead["admit"].add(admit_s)
 
     def stream_ended(self, account: Account) -> None:
-        self._of(self._streams, account.dialect).dec()
-        self._of(self._outcomes, account.outcome).inc()
-        self._of(self._duration, account.provider, account.error).observe(account.seconds)
-        self._of(self._usage, "reported" if account.reported else "estimated").inc()
-        self._of(self._tokens, account.provider, "input").observe(account.prompt_tokens)
-        self._of(self._tokens, account.provider, "output").observe(account.completion_tokens)
+        self._streams[account.dialect] -= 1
+        self._outcomes[account.outcome] += 1
+        self._duration[account.provider, account.error].add(account.seconds)
+        self._usage["reported" if account.reported else "estimated"] += 1
+        self._tokens[account.provider, "input"].add(account.prompt_tokens)
+        self._tokens[account.provider, "output"].add(account.completion_tokens)
 
     def output(self, provider: str, tokens: int, seconds: float) -> None:
-        self._of(self._per_token, provider).observe(seconds / tokens)
+        self._per_token[provider].add(seconds / tokens)
 
     def first_chunk(self, provider: str, seconds: float) -> None:
-        self._of(self._first_chunk, provider).observe(seconds)
+        self._first_chunk[provider].add(seconds)
 
     def chunk(self, provider: str, gap_s: float) -> None:
-        self._of(self._gap, provider).observe(gap_s)
+        self._gap[provider].add(gap_s)
 
     def first_token(self, dialect: str, provider: str, seconds: float) -> None:
-        self._of(self._ttft, dialect, provider).observe(seconds)
+        self._ttft[dialect, provider].add(seconds)
 
     def no_first_token(self, reason: str) -> None:
-        self._of(self._no_first, reason).inc()
+        self._no_first[reason] += 1
 
     def cancel_lag(self, seconds: float) -> None:
-        self._cancel_lag.observe(seconds)
+        self._cancel_lag[()].add(seconds)
 
     def late_events(self, count: int) -> None:
-        self._late.inc(count)
+        self._late[()] += count
 
     def reader_attached(self, dialect: str) -> None:
-        self._of(self._readers, dialect).inc()
+        self._readers[dialect] += 1
 
     def reader_left(self, dialect: str, ending: str) -> None:
-        self._of(self._readers, dialect).dec()
-        self._of(self._left, ending).inc()
+        self._readers[dialect] -= 1
+        self._left[ending] += 1
 
     def resumed(self, result: str, replayed: int) -> None:
-        self._of(self._resumes, result).inc()
-        self._replayed.inc(replayed)
+        self._resumes[result] += 1
+        self._replayed[()] += replayed
 
     def slow_consumer(self, action: str) -> None:
-        self._of(self._slow, action).inc()
+        self._slow[action] += 1
 
     def heartbeats(self, count: int) -> None:
-        self._heartbeats.inc(count)
+        self._heartbeats[()] += count
 
     def connection_opened(self) -> None:
-        self._connections.inc()
+        self._connections[()] += 1
 
     def connection_closed(self) -> None:
-        self._connections.dec()
+        self._connections[()] -= 1
 
     def refused(self, code: str) -> None:
-        self._of(self._refusals, code).inc()
+        self._refusals[code] += 1
 
     def loop_lag(self, seconds: float) -> None:
-        self._loop_lag.observe(seconds)
+        self._loop_lag[()].add(seconds)
 
     def store_bytes(self, count: int) -> None:
-        self._buffer.set(count)
+        self._buffer[()] = count
 
     def drain_remaining(self, count: int) -> None:
-        self._draining.set(count)
+        self._draining[()] = count
 
     def log_lines_dropped(self, count: int) -> None:
-        self._log_drops.inc(count)
+        # The one verb that other threads call too: whoever logs, and the log's own.
+        with self._log_lock:
+            self._log_drops[()] += count
