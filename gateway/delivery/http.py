@@ -5,13 +5,14 @@ import random
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from aiohttp import web
 
 from gateway.delivery.connection import Connection, Ending, Patience
 from gateway.delivery.framer import Framers
 from gateway.delivery.heart import Heart
-from gateway.delivery.response import StreamedResponse
+from gateway.delivery.response import answer
 from gateway.delivery.server import GatewayProtocol
 from gateway.delivery.waiter import Waiter
 from gateway.dialects.base import Dialect, Encoder
@@ -100,8 +101,7 @@ class SseSink:
         self._protocol.abort()
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """What one request wants of a stream. `asked_at` is when it came, where it is the one that opened the stream."""
 
     stream: Stream
@@ -145,8 +145,8 @@ class Delivery:
         protocol = request.protocol
         assert isinstance(protocol, GatewayProtocol)
         encoder = dialect.encoder(stream, unnamed=reading.unnamed)
-        response = StreamedResponse(request)
-        sink = SseSink(protocol, chunked=response.chunked_body, head=response.head(stream.sid))
+        response, head, chunked = answer(request, stream.sid)
+        sink = SseSink(protocol, chunked=chunked, head=head)
         ending = await self._read(request, reading, cursor, encoder, sink)
         if ending in (Ending.SLOW, Ending.GONE, Ending.BROKEN):
             sink.abort()

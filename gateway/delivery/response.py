@@ -20,21 +20,18 @@ HEADERS = {
 """Of every stream: nobody between us and the client may keep, change or hold back anything."""
 
 _SAME = "".join(f"{name}: {value}\r\n" for name, value in {**HEADERS, "Server": SERVER}.items())
-_BODY_OF_CHUNKS = "Transfer-Encoding: chunked\r\n"
-_LAST_ANSWER = "Connection: close\r\n"
+_CHUNKS = "Transfer-Encoding: chunked\r\n"
 
 
 class StreamedResponse(web.StreamResponse):
-    """The answer to `request` whose head and body its sink writes to the connection itself.
+    """An answer whose head and body its sink writes to the connection itself.
 
-    aiohttp only learns from it whether the connection may be used again: a body without chunks ends with it.
+    aiohttp only learns from it whether the connection may be used again, so that one object stands for many answers.
     """
 
-    def __init__(self, request: web.BaseRequest) -> None:
+    def __init__(self, *, keep_alive: bool) -> None:
         super().__init__()
-        self._minor = request.version.minor
-        self.chunked_body = request.version >= HttpVersion11
-        self._again = self.chunked_body and request.keep_alive
+        self._again = keep_alive
 
     @property
     def keep_alive(self) -> bool:
@@ -53,14 +50,23 @@ class StreamedResponse(web.StreamResponse):
     async def write_eof(self, data: bytes = b"") -> None:
         """Nothing: the sink has ended the body, or cut the connection."""
 
-    def head(self, sid: str) -> bytes:
-        """Status and headers of the stream `sid`."""
-        names = f"X-Stream-Id: {sid}\r\nLocation: /stream/{sid}\r\nX-Request-Id: {request_id.get()}\r\n"
-        framing = _BODY_OF_CHUNKS if self.chunked_body else ""
-        last = "" if self._again else _LAST_ANSWER
-        return (
-            f"HTTP/1.{self._minor} 200 OK\r\n{_SAME}{names}Date: {_date(int(time()))}\r\n{framing}{last}\r\n".encode()
-        )
+
+_AGAIN, _LAST = StreamedResponse(keep_alive=True), StreamedResponse(keep_alive=False)
+
+
+def answer(request: web.BaseRequest, sid: str) -> tuple[StreamedResponse, bytes, bool]:
+    """The answer to `request`, its head for the stream `sid`, and whether its body goes out in HTTP chunks.
+
+    A body without chunks, for HTTP/1.0, ends with its connection.
+    """
+    chunked = request.version >= HttpVersion11
+    again = chunked and request.keep_alive
+    framing = _CHUNKS if chunked else ""
+    last = "" if again else "Connection: close\r\n"
+    names = f"X-Stream-Id: {sid}\r\nLocation: /stream/{sid}\r\nX-Request-Id: {request_id.get()}\r\n"
+    status = f"HTTP/1.{request.version.minor} 200 OK\r\n"
+    head = f"{status}{_SAME}{names}Date: {_date(int(time()))}\r\n{framing}{last}\r\n"
+    return _AGAIN if again else _LAST, head.encode(), chunked
 
 
 @lru_cache(maxsize=1)

@@ -2,7 +2,7 @@
 
 Every private name of aiohttp that is used stands in this file, and `tests/delivery/test_server.py` fails when
 one of them changes: `AppRunner._make_server`, `Server._kwargs`, `Server._connections`, `RequestHandler._manager`,
-`RequestHandler._waiter`.
+`RequestHandler._waiter`, `BaseProtocol._reading_paused`.
 """
 
 import asyncio
@@ -85,6 +85,11 @@ class GatewayProtocol(RequestHandler):
             self._metrics.connection_closed()
         super().connection_lost(exc)
         self.release()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """aiohttp asks for it whenever a body is read, and then has its parser look for what a pause left over."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
 
     def resume_writing(self) -> None:
         super().resume_writing()

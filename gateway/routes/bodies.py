@@ -22,7 +22,10 @@ async def read_json_body(request: web.Request, limit_s: float) -> bytes:
     try:
         if request.content.is_eof():
             # All of it came with the head, as it mostly does: no timer, nothing to wait for.
-            return await request.read()
+            body = request.content.read_nowait()
+            if len(body) > request.client_max_size:
+                raise web.HTTPRequestEntityTooLarge(request.client_max_size, len(body))
+            return body
         async with asyncio.timeout(limit_s):
             return await request.read()
     except TimeoutError:

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import math
 import re
-import secrets
 from collections.abc import Callable
 
 import orjson
@@ -15,6 +14,7 @@ from gateway.delivery.http import is_native_get, is_one_too_many, pack
 from gateway.delivery.response import HEADERS, SERVER
 from gateway.dialects.base import Dialect
 from gateway.errors import Code, GatewayError
+from gateway.randomness import Names
 from gateway.sse import Frame
 from gateway.telemetry.logs import request_id
 from gateway.telemetry.metrics import Metrics
@@ -22,6 +22,7 @@ from gateway.telemetry.metrics import Metrics
 log = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+_request_ids = Names("0123456789abcdef", 16)
 _OF_STATUS = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED, 413: Code.BODY_TOO_LARGE}
 ALWAYS_ANSWERED = ("/health/", "/metrics")
 """Whoever watches the process must see that it is full, not that it is gone."""
@@ -53,7 +54,7 @@ class Refusals:
     async def answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """What `handler` answers to `request`, or the refusal that its error stands for."""
         given = request.headers.get("X-Request-Id")
-        request_id.set(given if given and _REQUEST_ID.fullmatch(given) else secrets.token_hex(8))
+        request_id.set(given if given and _REQUEST_ID.fullmatch(given) else _request_ids.new())
         try:
             if is_one_too_many(request) and not request.path.startswith(ALWAYS_ANSWERED):
                 raise GatewayError(Code.OVERLOADED, retry_after_s=2)
