@@ -13,7 +13,7 @@ from gateway.delivery.connection import Patience
 from gateway.delivery.heart import Heart
 from gateway.delivery.http import Delivery, Manners
 from gateway.delivery.listener import SocketOptions, listen_tcp, listen_unix
-from gateway.delivery.server import GatewayRunner
+from gateway.delivery.server import GatewayRunner, Shortcuts
 from gateway.dialects.base import Dialect
 from gateway.dialects.native import NativeDialect
 from gateway.dialects.openai import OpenAIDialect
@@ -82,8 +82,10 @@ class Gateway:
             metrics=self.metrics,
         )
         self._lag = LagMeter(self.metrics)
+        application, shortcuts = self._make_application()
         self._runner = GatewayRunner(
-            self._make_application(),
+            application,
+            shortcuts=shortcuts,
             metrics=self.metrics,
             admit=lambda connections: connections <= settings.server.max_connections,
             spare=max(SPARE_CONNECTIONS_MIN, settings.server.max_connections // 10),
@@ -125,7 +127,7 @@ class Gateway:
         stages = [OutputLimit(self.settings.stream.max_output_bytes)]
         return Pipeline(source, stages, follower_limit_s=self.settings.stream.follower_s, metrics=self.metrics)
 
-    def _make_application(self) -> web.Application:
+    def _make_application(self) -> tuple[web.Application, Shortcuts]:
         settings = self.settings
         native = NativeDialect(
             default_model=self.catalog.default_model,
@@ -137,7 +139,7 @@ class Gateway:
         delivery = Delivery(self._heart, self._manners(), self.metrics)
         enabled, body_s = settings.stream.enabled, settings.server.body_s
         refusals = Refusals(dialects, self._heart.retry_ms, self.metrics)
-        app = web.Application(middlewares=[refusals.middleware], client_max_size=settings.server.max_body_bytes)
+        app = web.Application(middlewares=[refusals.answered], client_max_size=settings.server.max_body_bytes)
         app.on_response_prepare.append(refusals.sign)
         streams = StreamRoutes(
             self.hub,
@@ -153,7 +155,10 @@ class Gateway:
         health = HealthRoutes(self.hub, self._store, self.catalog, self._heart, self._lag, self.metrics)
         for routes in (streams, compatible, health, PageRoutes()):
             app.add_routes(routes.table())
-        return app
+        return app, {
+            ("POST", "/stream"): refusals.guard(streams.open_by_post),
+            ("POST", "/v1/chat/completions"): refusals.guard(compatible.complete),
+        }
 
     def _manners(self) -> Manners:
         delivery = self.settings.delivery

@@ -1,7 +1,7 @@
 """What a client asked, validated and free of any dialect, and who asks."""
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -80,7 +80,21 @@ class StreamRequest:
     def without_question(self) -> "StreamRequest":
         """What is still needed to tell a finished answer: how it was asked for, but not what."""
         options = {name: value for name, value in self.parameters.items() if name == "stream_options"}
-        return replace(self, messages=(), parameters=options, context={}, metadata=None)
+        return StreamRequest(
+            messages=(),
+            model=self.model,
+            on_disconnect=self.on_disconnect,
+            grace_s=self.grace_s,
+            session_id=self.session_id,
+            message_id=self.message_id,
+            user_id=self.user_id,
+            language=self.language,
+            voice=self.voice,
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            full_text=self.full_text,
+            parameters=options,
+        )
 
     def question(self) -> str:
         """The last thing that the user said, as plain text; empty when nothing was."""

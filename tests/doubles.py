@@ -195,7 +195,7 @@ class RecordingSink:
         self._wake: asyncio.Future[None] | None = None
         self._slow = False
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, *, last: bool = False) -> None:
         if self.gone:
             raise ClientGone
         self.writes.append(data)

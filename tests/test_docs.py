@@ -12,7 +12,8 @@ from gateway import events
 from gateway.app import Gateway
 from gateway.cli import _parser
 from gateway.delivery.connection import Ending
-from gateway.delivery.http import HEADERS, stream_headers
+from gateway.delivery.http import stream_headers
+from gateway.delivery.response import HEADERS
 from gateway.dialects.native import _Body, told
 from gateway.errors import Code
 from gateway.hub import _OUTCOME_OF_CODE, _OUTCOME_OF_REASON

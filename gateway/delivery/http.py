@@ -5,16 +5,17 @@ import random
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from aiohttp import web
-from aiohttp.http import HttpVersion11
 
 from gateway.delivery.connection import Connection, Ending, Patience
 from gateway.delivery.framer import Framers
 from gateway.delivery.heart import Heart
+from gateway.delivery.response import answer
 from gateway.delivery.server import GatewayProtocol
 from gateway.delivery.waiter import Waiter
-from gateway.dialects.base import Dialect
+from gateway.dialects.base import Dialect, Encoder
 from gateway.errors import ClientGone, Code, GatewayError, SlowClient
 from gateway.events import DRAINING, Failed
 from gateway.request import OnDisconnect
@@ -24,13 +25,7 @@ from gateway.streams.ids import Place
 from gateway.streams.stream import Stream
 from gateway.telemetry.metrics import Metrics
 
-HEADERS = {
-    "Content-Type": "text/event-stream",
-    "Cache-Control": "no-cache, no-transform",
-    "X-Accel-Buffering": "no",
-    "X-Content-Type-Options": "nosniff",
-}
-"""Of every stream: nobody between us and the client may keep, change or hold back anything."""
+END_OF_CHUNKS = b"0\r\n\r\n"
 
 
 def pack(frames: Sequence[Frame]) -> bytes:
@@ -41,19 +36,47 @@ def pack(frames: Sequence[Frame]) -> bytes:
 
 
 class SseSink:
-    """Writes to the socket of one HTTP response, past aiohttp's writer: no coroutine for each token."""
+    """Writes to the socket of one HTTP response, past aiohttp's writer: no coroutine for each token.
 
-    def __init__(self, protocol: GatewayProtocol, *, chunked: bool) -> None:
+    The response's `head` waits for the first bytes of the body, at most until the loop's next turn, and the last bytes
+    wait for the end: each write is a system call.
+    """
+
+    def __init__(self, protocol: GatewayProtocol, *, chunked: bool, head: bytes = b"") -> None:
         self._protocol = protocol
         self._chunked = chunked
+        self._held = head
         self.pack = pack
+        if head:
+            asyncio.get_running_loop().call_soon(self._let_go)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, *, last: bool = False) -> None:
         """One HTTP chunk. Raises `ClientGone` once the connection is lost or closing."""
         transport = self._protocol.transport
         if transport is None or transport.is_closing():
             raise ClientGone
-        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        if self._chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        if last or self._held:
+            self._held += data
+        else:
+            transport.write(data)
+
+    def finish(self) -> None:
+        """End the body properly. Raises `ClientGone` as `write` does."""
+        transport = self._protocol.transport
+        if transport is None or transport.is_closing():
+            raise ClientGone
+        if self._chunked:
+            self._held += END_OF_CHUNKS
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Write what was held."""
+        transport = self._protocol.transport
+        if self._held and transport is not None and not transport.is_closing():
+            transport.write(self._held)
+        self._held = b""
 
     def beat(self) -> None:
         """A comment."""
@@ -74,11 +97,11 @@ class SseSink:
 
     def abort(self) -> None:
         """Cut the connection: the client must see that this was no proper end."""
+        self._held = b""
         self._protocol.abort()
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """What one request wants of a stream. `asked_at` is when it came, where it is the one that opened the stream."""
 
     stream: Stream
@@ -115,30 +138,31 @@ class Delivery:
         if reading.place is not None and cursor.done:
             self._metrics.resumed("finished", 0)
             return web.Response(status=204, headers=stream_headers(stream))
-        if dialect.holds_headers:
+        if dialect.holds_headers and not stream.begun:
             await self._until_begun(stream)
-        response = web.StreamResponse(headers={**HEADERS, **stream_headers(stream)})
-        await response.prepare(request)
+        if dialect.holds_headers and not stream.content_events:
+            refuse_ended(stream)
         protocol = request.protocol
         assert isinstance(protocol, GatewayProtocol)
-        sink = SseSink(protocol, chunked=request.version >= HttpVersion11)
-        ending = await self._read(request, reading, cursor, sink)
+        encoder = dialect.encoder(stream, unnamed=reading.unnamed)
+        response, head, chunked = answer(request, stream.sid)
+        sink = SseSink(protocol, chunked=chunked, head=head)
+        ending = await self._read(request, reading, cursor, encoder, sink)
         if ending in (Ending.SLOW, Ending.GONE, Ending.BROKEN):
             sink.abort()
         else:
-            await self._end(response, sink)
+            await self._end(sink)
         return response
 
-    async def _end(self, response: web.StreamResponse, sink: SseSink) -> None:
+    async def _end(self, sink: SseSink) -> None:
         """End the body properly. The last words too wait only as long as their client takes anything at all."""
-        limit_s = self._manners.patience.write_deadline_s
         try:
-            await sink.drained(limit_s)
-            async with asyncio.timeout(limit_s):
-                await response.write_eof()
+            sink.finish()
+            if sink.congested:
+                await sink.drained(self._manners.patience.write_deadline_s)
         except ClientGone:
             sink.abort()
-        except (SlowClient, TimeoutError):
+        except SlowClient:
             self._metrics.slow_consumer("aborted")
             sink.abort()
 
@@ -146,12 +170,11 @@ class Delivery:
         """Hold status and headers until the answer begins, or as long as proxies can be expected to wait."""
         with closing(Waiter(stream)) as waiter:
             await waiter.wait(lambda: stream.begun, self._manners.hold_s)
-        if not stream.content_events:
-            refuse_ended(stream)
 
-    async def _read(self, request: web.Request, reading: Reading, cursor: Cursor, sink: SseSink) -> Ending:
+    async def _read(
+        self, request: web.Request, reading: Reading, cursor: Cursor, encoder: Encoder, sink: SseSink
+    ) -> Ending:
         stream, dialect = reading.stream, reading.dialect
-        encoder = dialect.encoder(stream, unnamed=reading.unnamed)
         ending = Ending.GONE
         self._metrics.reader_attached(dialect.name)
         with self._framers.lend(stream, encoder, sink.pack) as framer:

@@ -2,7 +2,7 @@
 
 Every private name of aiohttp that is used stands in this file, and `tests/delivery/test_server.py` fails when
 one of them changes: `AppRunner._make_server`, `Server._kwargs`, `Server._connections`, `RequestHandler._manager`,
-`RequestHandler._waiter`.
+`RequestHandler._waiter`, `BaseProtocol._reading_paused`.
 """
 
 import asyncio
@@ -12,11 +12,12 @@ import logging
 import socket
 import struct
 import termios
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
 import orjson
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from aiohttp.web_protocol import RequestHandler
 
 from gateway.dialects.errors import native_refusal
@@ -84,6 +85,11 @@ class GatewayProtocol(RequestHandler):
             self._metrics.connection_closed()
         super().connection_lost(exc)
         self.release()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """aiohttp asks for it whenever a body is read, and then has its parser look for what a pause left over."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -191,6 +197,24 @@ class _Server(web.Server):
         return GatewayProtocol(self, loop=self._loop, **self.ours, **self._kwargs)
 
 
+Shortcuts = Mapping[tuple[str, str], Handler]
+"""Handlers by method and target, which must be the whole target: a query is the application's to understand."""
+
+
+def with_shortcuts(application: Handler, shortcuts: Shortcuts) -> Handler:
+    """Hand a request that has a shortcut to its handler, past the application: its router, its middlewares and signals
+    cost as much as a short answer. Everything else is the application's, and so is whoever waits for `100 Continue`.
+    """
+
+    def handle(request: web.Request) -> Awaitable[web.StreamResponse]:
+        handler = shortcuts.get((request.method, request.raw_path))
+        if handler is None or "Expect" in request.headers:
+            return application(request)
+        return handler(request)
+
+    return handle
+
+
 class GatewayRunner(web.AppRunner):
     """aiohttp's runner, making our server. `admit` is asked with the number of open connections.
 
@@ -205,9 +229,11 @@ class GatewayRunner(web.AppRunner):
         admit: Callable[[int], bool],
         spare: int = 0,
         unix_send_buffer_bytes: int = 0,
+        shortcuts: Shortcuts | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(app, handler_cancellation=True, access_log=None, **kwargs)
+        self._shortcuts = shortcuts or {}
         self._ours: dict[str, Any] = {
             "metrics": metrics,
             "admit": admit,
@@ -218,7 +244,7 @@ class GatewayRunner(web.AppRunner):
     async def _make_server(self) -> Any:
         made = await super()._make_server()
         server = _Server(
-            made.request_handler,
+            cast(Any, with_shortcuts(made.request_handler, self._shortcuts)),
             request_factory=made.request_factory,
             handler_cancellation=made.handler_cancellation,
             **made._kwargs,

@@ -12,8 +12,8 @@ class Sink(Protocol):
     def pack(self, frames: Sequence[Frame]) -> bytes:
         """Frames as this transport's bytes; equal for all sinks of one kind, so that they can be shared."""
 
-    def write(self, data: bytes) -> None:
-        """Hand over packed frames; never waits."""
+    def write(self, data: bytes, *, last: bool = False) -> None:
+        """Hand over packed frames; never waits. The `last` ones may be kept until whoever gave the sink ends it."""
 
     def beat(self) -> None:
         """Show that the connection lives, in a way that no client takes for an event."""

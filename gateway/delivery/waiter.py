@@ -13,6 +13,7 @@ class Waiter:
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._changed: asyncio.Future[None] | None = None
+        self._late = False
         stream.attach(self)
 
     def appended(self, records: Sequence[Record]) -> None:
@@ -22,14 +23,22 @@ class Waiter:
 
     async def wait(self, until: Callable[[], bool], limit_s: float | None = None) -> bool:
         """Wait for `until()` to be true, at most `limit_s` seconds; whether it is."""
+        loop = asyncio.get_running_loop()
+        self._late = False
+        # A plain timer: `asyncio.timeout` costs more than all else that happens here.
+        timer = None if limit_s is None else loop.call_later(limit_s, self._give_up)
         try:
-            async with asyncio.timeout(limit_s):
-                while not until():
-                    self._changed = asyncio.get_running_loop().create_future()
-                    await self._changed
-        except TimeoutError:
-            pass
+            while not (until() or self._late):
+                self._changed = loop.create_future()
+                await self._changed
+        finally:
+            if timer is not None:
+                timer.cancel()
         return until()
+
+    def _give_up(self) -> None:
+        self._late = True
+        self.appended(())
 
     def close(self) -> None:
         """Be told no more."""

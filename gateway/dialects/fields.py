@@ -40,7 +40,9 @@ def parse_json(text: bytes | str) -> Any:
         value = orjson.loads(text)
     except (orjson.JSONDecodeError, RecursionError, ValueError) as error:
         raise GatewayError(Code.INVALID_JSON) from error
-    if isinstance(value, (dict, list)) and nests_deeper(value, JSON_NESTING_MAX):
+    # Counting brackets is cheap; only what has many of them has to be walked through.
+    opened = text.count(b"{") + text.count(b"[") if isinstance(text, bytes) else text.count("{") + text.count("[")
+    if opened > JSON_NESTING_MAX and isinstance(value, (dict, list)) and nests_deeper(value, JSON_NESTING_MAX):
         raise GatewayError(Code.INVALID_JSON, f"the body nests deeper than {JSON_NESTING_MAX} levels")
     return value
 

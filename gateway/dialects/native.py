@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from gateway import events
 from gateway.dialects.errors import native_refusal
@@ -60,13 +60,8 @@ class _Body(BaseModel):
     grace_s: float | None = Field(None, ge=0)
     metadata: Json | None = None
 
-    @model_validator(mode="after")
-    def _asks_something(self) -> "_Body":
-        if (self.query is None) == (self.messages is None):
-            raise ValueError("exactly one of query and messages is needed")
-        return self
 
-
+_CONTEXT = ("filters", "limit", "attachments", "preferences")
 _STRUCTURED = frozenset(("messages", "voice", "filters", "attachments", "preferences", "metadata"))
 
 
@@ -84,7 +79,8 @@ class NativeDialect:
 
     def parse(self, body: bytes, unread: OnDisconnect = OnDisconnect.GRACE) -> StreamRequest:
         """A JSON body, strictly typed. `unread` is what becomes of a stream without readers, if it does not say."""
-        return self._request(validate(_Body, parse_object(body)), unread)
+        values = parse_object(body)
+        return self._request(validate(_Body, values), values, unread)
 
     def parse_query(self, query: Mapping[str, str], unread: OnDisconnect = OnDisconnect.GRACE) -> StreamRequest:
         """The same names in a query string; structured fields as JSON."""
@@ -93,20 +89,17 @@ class NativeDialect:
             values[name] = text
             if name in _STRUCTURED and text.startswith(("[", "{")):
                 values[name] = parse_json(text)
-        return self._request(validate(_Body, values, strict=False), unread)
+        return self._request(validate(_Body, values, strict=False), values, unread)
 
-    def _request(self, body: _Body, unread: OnDisconnect) -> StreamRequest:
-        messages = (
-            ({"role": "user", "content": body.query},)
-            if body.messages is None
-            else tuple(message.model_dump(exclude_none=True) for message in body.messages)
-        )
+    def _request(self, body: _Body, values: Json, unread: OnDisconnect) -> StreamRequest:
+        """What `values` ask, which `body` has found to be well-formed."""
+        if (body.query is None) == (body.messages is None):
+            raise GatewayError(Code.INVALID_REQUEST, "request: exactly one of query and messages is needed")
         grace_s = self._grace_s if body.grace_s is None else min(body.grace_s, self._grace_max_s)
-        context = {name: getattr(body, name) for name in ("filters", "limit", "attachments", "preferences")}
         return StreamRequest(
-            messages=messages,
+            messages=_messages(body.query, values),
             model=body.model or self._default_model,
-            on_disconnect=OnDisconnect(body.on_disconnect or unread),
+            on_disconnect=unread if body.on_disconnect is None else OnDisconnect(body.on_disconnect),
             grace_s=grace_s,
             session_id=body.session_id,
             message_id=body.message_id,
@@ -117,7 +110,7 @@ class NativeDialect:
             temperature=body.temperature,
             full_text=body.full_text,
             metadata=body.metadata,
-            context={name: value for name, value in context.items() if value is not None},
+            context={name: found for name in _CONTEXT if (found := getattr(body, name)) is not None},
         )
 
     def encoder(self, stream: Stream, *, unnamed: bool) -> "NativeEncoder":
@@ -127,6 +120,13 @@ class NativeDialect:
     def refusal(self, error: GatewayError) -> Mapping[str, Any]:
         """The body of an error before the first byte."""
         return native_refusal(error)
+
+
+def _messages(query: str | None, values: Json) -> tuple[Json, ...]:
+    """The messages as they came, without what is null; a query is one message."""
+    if query is not None:
+        return ({"role": "user", "content": query},)
+    return tuple({name: part for name, part in message.items() if part is not None} for message in values["messages"])
 
 
 def _voice(voice: bool | _VoiceBody) -> Voice | None:

@@ -4,16 +4,17 @@ import asyncio
 import logging
 import math
 import re
-import secrets
 from collections.abc import Callable
 
 import orjson
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
+from aiohttp.typedefs import Handler
 
-from gateway.delivery.http import HEADERS, is_native_get, is_one_too_many, pack
+from gateway.delivery.http import is_native_get, is_one_too_many, pack
+from gateway.delivery.response import HEADERS, SERVER
 from gateway.dialects.base import Dialect
 from gateway.errors import Code, GatewayError
+from gateway.randomness import Names
 from gateway.sse import Frame
 from gateway.telemetry.logs import request_id
 from gateway.telemetry.metrics import Metrics
@@ -21,6 +22,7 @@ from gateway.telemetry.metrics import Metrics
 log = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+_request_ids = Names("0123456789abcdef", 16)
 _OF_STATUS = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED, 413: Code.BODY_TOO_LARGE}
 ALWAYS_ANSWERED = ("/health/", "/metrics")
 """Whoever watches the process must see that it is full, not that it is gone."""
@@ -37,34 +39,40 @@ class Refusals:
         self._retry_ms = retry_ms
         self._metrics = metrics
 
-    @property
-    def middleware(self) -> Middleware:
-        """For `web.Application(middlewares=…)`."""
+    def guard(self, handler: Handler) -> Handler:
+        """`handler` with the same answers to its errors, for requests that do not come by way of an application."""
 
-        @web.middleware
-        async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
-            given = request.headers.get("X-Request-Id", "")
-            request_id.set(given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8))
-            try:
-                if is_one_too_many(request) and not request.path.startswith(ALWAYS_ANSWERED):
-                    raise GatewayError(Code.OVERLOADED, retry_after_s=2)
-                return await handler(request)
-            except GatewayError as error:
-                return self._answer(request, error)
-            except web.HTTPException as error:
-                if error.status < 400:
-                    raise
-                response = self._answer(request, self._translate(error))
-                if "Allow" in error.headers:
-                    response.headers["Allow"] = error.headers["Allow"]
-                return response
-            except (ConnectionError, asyncio.CancelledError):
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            response = await self.answered(request, handler)
+            if not response.prepared:
+                await self.sign(request, response)
+            return response
+
+        return guarded
+
+    @web.middleware
+    async def answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """What `handler` answers to `request`, or the refusal that its error stands for."""
+        given = request.headers.get("X-Request-Id")
+        request_id.set(given if given and _REQUEST_ID.fullmatch(given) else _request_ids.new())
+        try:
+            if is_one_too_many(request) and not request.path.startswith(ALWAYS_ANSWERED):
+                raise GatewayError(Code.OVERLOADED, retry_after_s=2)
+            return await handler(request)
+        except GatewayError as error:
+            return self._answer(request, error)
+        except web.HTTPException as error:
+            if error.status < 400:
                 raise
-            except Exception:
-                log.exception("a handler failed", extra={"route": _route_of(request)})
-                return self._answer(request, GatewayError(Code.INTERNAL))
-
-        return answer
+            response = self._answer(request, self._translate(error))
+            if "Allow" in error.headers:
+                response.headers["Allow"] = error.headers["Allow"]
+            return response
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception:
+            log.exception("a handler failed", extra={"route": _route_of(request)})
+            return self._answer(request, GatewayError(Code.INTERNAL))
 
     async def sign(self, request: web.Request, response: web.StreamResponse) -> None:
         """Every answer carries its request's id, and no versions."""
@@ -75,7 +83,7 @@ class Refusals:
             response.content_type = "application/json"
             response.headers["Content-Length"] = str(len(body))
         response.headers["X-Request-Id"] = request_id.get()
-        response.headers["Server"] = "sse-gateway"
+        response.headers["Server"] = SERVER
         if is_one_too_many(request):
             response.headers["Connection"] = "close"
             response.force_close()
@@ -115,5 +123,8 @@ class Refusals:
 
 def _route_of(request: web.Request) -> str:
     """The pattern of the route, never the path that was asked for."""
-    resource = request.match_info.route.resource
-    return resource.canonical if resource is not None else "unknown"
+    found: web.UrlMappingMatchInfo | None = request.match_info
+    if found is None:
+        # No application looked for it: its path is one of the few that are served without.
+        return request.path
+    return found.route.resource.canonical if found.route.resource is not None else "unknown"

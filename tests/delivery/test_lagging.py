@@ -112,8 +112,8 @@ def test_a_reader_is_cut_off_also_between_two_of_its_turns() -> None:
         bench.loop.turn()
         waits, write = len(reader.sink.limits), reader.sink.write
 
-        def write_and_be_overtaken(data: bytes) -> None:
-            write(data)
+        def write_and_be_overtaken(data: bytes, *, last: bool = False) -> None:
+            write(data, last=last)
             bench.loop.call_soon(bench.append, Text("x" * 1001))
 
         reader.sink.write = write_and_be_overtaken  # type: ignore[method-assign]  # the moment cannot be had otherwise
