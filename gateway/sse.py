@@ -72,7 +72,8 @@ class Parser:
         self._data_bytes = 0
         self._event = b""
         self._id = ""
-        self._between = False
+        self.between = False
+        """Whether the next byte begins an event: nothing is pending."""
         self.last_id = ""
         self.retry_ms: int | None = None
 
@@ -91,7 +92,7 @@ class Parser:
 
         Those before a fault are handed over before it is raised.
         """
-        if self._between and _is_one_event(chunk) and len(chunk) <= self._max_event_bytes:
+        if self.between and _is_one_event(chunk) and len(chunk) <= self._max_event_bytes:
             # Nothing is pending, and nearly always one event comes alone: no need to take it apart into lines.
             self.last_id = self._id
             take(b"", chunk[6:-2])
@@ -115,7 +116,7 @@ class Parser:
             else:
                 self._blank(take)
         self._refuse_long(self._rest)
-        self._between = not (self._rest or self._data or self._event or self._skip_lf)
+        self.between = not (self._rest or self._data or self._event or self._skip_lf)
 
     def _blank(self, take: Callable[[bytes, bytes], None]) -> None:
         """An id counts with its blank line, even where there is no data and hence no event."""

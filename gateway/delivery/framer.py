@@ -1,25 +1,29 @@
-"""Framer: the frames of one stream's events, made once and shared by all that read it the same way."""
+"""Framer: the bytes of one stream's events, made once and shared by all that read it the same way."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from gateway.delivery.sink import Packing
 from gateway.dialects.base import Encoder
-from gateway.events import Record
+from gateway.events import Record, Text
 from gateway.sse import Frame
 from gateway.streams.stream import Stream
-
-Pack = Callable[[Sequence[Frame]], bytes]
 
 
 class Framer:
     """Packs records; remembers the last batch, which is what live readers ask for one after the other."""
 
-    def __init__(self, encoder: Encoder, pack: Pack) -> None:
+    def __init__(self, encoder: Encoder, packing: Packing) -> None:
         self.encoder = encoder
-        self.pack = pack
+        self._packing = packing
+        self._text = packing.text_writer(encoder.layout) if encoder.layout is not None else None
         self.users = 0
         self._first = self._last = -1
         self._bytes = b""
+
+    def pack(self, frames: Sequence[Frame]) -> bytes:
+        """The bytes of frames that are not in the log."""
+        return self._packing.pack(frames)
 
     def frame(self, records: Sequence[Record]) -> bytes:
         """The bytes of `records`, in order. Only the log's own records may be asked for, not folded ones."""
@@ -31,10 +35,14 @@ class Framer:
 
     def frame_once(self, records: Sequence[Record]) -> bytes:
         """The same without remembering, for catching up."""
-        encode = self.encoder.encode
-        if len(records) == 1:
-            return self.pack(encode(records[0]))
-        return self.pack([frame for record in records for frame in encode(record)])
+        data = self._encode(records[0]) if len(records) == 1 else b"".join(map(self._encode, records))
+        return self._packing.wrap(data) if data else data
+
+    def _encode(self, record: Record) -> bytes:
+        seq, event = record
+        if type(event) is Text and self._text is not None:
+            return self._text(seq, event)
+        return b"".join(map(self._packing.encode, self.encoder.encode(record)))
 
 
 class Framers:
@@ -47,12 +55,12 @@ class Framers:
         return len(self._in_use)
 
     @contextmanager
-    def lend(self, stream: Stream, encoder: Encoder, pack: Pack) -> Iterator[Framer]:
-        """The framer for `stream` in the way of `encoder`; `pack` must be the same function for equal sinks."""
-        key = (stream.sid, stream.epoch, encoder.key, pack)
+    def lend(self, stream: Stream, encoder: Encoder, packing: Packing) -> Iterator[Framer]:
+        """The framer for `stream` in the way of `encoder`; equal sinks have the same `packing`."""
+        key = (stream.sid, stream.epoch, encoder.key, packing)
         framer = self._in_use.get(key)
         if framer is None:
-            framer = self._in_use[key] = Framer(encoder, pack)
+            framer = self._in_use[key] = Framer(encoder, packing)
         framer.users += 1
         try:
             yield framer

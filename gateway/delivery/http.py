@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,27 +11,22 @@ from aiohttp import web
 from gateway.delivery.connection import Connection, Ending, Patience
 from gateway.delivery.framer import Framers
 from gateway.delivery.heart import Heart
+from gateway.delivery.packing import CHUNKED, PLAIN
 from gateway.delivery.response import answer
 from gateway.delivery.server import GatewayProtocol
+from gateway.delivery.sink import Packing
 from gateway.delivery.waiter import Waiter
 from gateway.dialects.base import Dialect, Encoder
 from gateway.errors import ClientGone, Code, GatewayError, SlowClient
 from gateway.events import DRAINING, Failed
 from gateway.request import OnDisconnect
-from gateway.sse import HEARTBEAT, Frame, encode
+from gateway.sse import HEARTBEAT
 from gateway.streams.cursor import Cursor
 from gateway.streams.ids import Place
 from gateway.streams.stream import Stream
 from gateway.telemetry.metrics import Metrics
 
 END_OF_CHUNKS = b"0\r\n\r\n"
-
-
-def pack(frames: Sequence[Frame]) -> bytes:
-    """Frames as SSE bytes; the one function of all SSE sinks, so that they share what it makes."""
-    if len(frames) == 1:
-        return encode(frames[0])
-    return b"".join(map(encode, frames))
 
 
 class SseSink:
@@ -46,17 +40,15 @@ class SseSink:
         self._protocol = protocol
         self._chunked = chunked
         self._held = head
-        self.pack = pack
+        self.packing: Packing = CHUNKED if chunked else PLAIN
         if head:
             asyncio.get_running_loop().call_soon(self._let_go)
 
     def write(self, data: bytes, *, last: bool = False) -> None:
-        """One HTTP chunk. Raises `ClientGone` once the connection is lost or closing."""
+        """Packed frames. Raises `ClientGone` once the connection is lost or closing."""
         transport = self._protocol.transport
         if transport is None or transport.is_closing():
             raise ClientGone
-        if self._chunked:
-            data = b"%x\r\n%b\r\n" % (len(data), data)
         if last or self._held:
             self._held += data
         else:
@@ -80,7 +72,7 @@ class SseSink:
 
     def beat(self) -> None:
         """A comment."""
-        self.write(HEARTBEAT)
+        self.write(self.packing.wrap(HEARTBEAT))
 
     @property
     def congested(self) -> bool:
@@ -177,7 +169,7 @@ class Delivery:
         stream, dialect = reading.stream, reading.dialect
         ending = Ending.GONE
         self._metrics.reader_attached(dialect.name)
-        with self._framers.lend(stream, encoder, sink.pack) as framer:
+        with self._framers.lend(stream, encoder, sink.packing) as framer:
             connection = Connection(cursor, framer, sink, self._heart, self._manners.patience, self._metrics)
             connection.asked_at = reading.asked_at
             if dialect.resumable and _comes_back(request, stream):

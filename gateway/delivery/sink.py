@@ -1,16 +1,32 @@
 """Sink: where one client's bytes go. SSE over HTTP is one; the connection above it knows no socket."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from gateway.dialects.base import TextLayout
 from gateway.sse import Frame
+
+
+class Packing(Protocol):
+    """Frames as one transport's bytes; the same object for all sinks of one kind, so that bytes can be shared."""
+
+    def pack(self, frames: Sequence[Frame]) -> bytes:
+        """Frames, ready for `Sink.write`; nothing for none."""
+
+    def encode(self, frame: Frame) -> bytes:
+        """One frame, to be joined with others and wrapped."""
+
+    def wrap(self, data: bytes) -> bytes:
+        """Encoded frames that go out together, ready for `Sink.write`."""
+
+    def text_writer(self, layout: TextLayout) -> Callable[[int, str], bytes]:
+        """Makes of a seq and a token what `encode` would make of that text's frame, but faster."""
 
 
 class Sink(Protocol):
     """Takes bytes at once and tells when the client does not keep up. Raises `ClientGone` once it has gone."""
 
-    def pack(self, frames: Sequence[Frame]) -> bytes:
-        """Frames as this transport's bytes; equal for all sinks of one kind, so that they can be shared."""
+    packing: Packing
 
     def write(self, data: bytes, *, last: bool = False) -> None:
         """Hand over packed frames; never waits. The `last` ones may be kept until whoever gave the sink ends it."""

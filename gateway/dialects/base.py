@@ -1,7 +1,7 @@
 """Dialect: how a client asks and how it is answered."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from gateway.errors import GatewayError
 from gateway.events import Event, Record, Warned
@@ -13,11 +13,27 @@ JSON_NESTING_MAX = 64
 """Deeper JSON than this is no question; some parsers further on would fall over it."""
 
 
+class TextLayout(NamedTuple):
+    """How the frame of a piece of text looks: its `event`, the data around the token's JSON, the id before the seq.
+
+    `id_prefix` is empty where frames have no ids.
+    """
+
+    before: bytes
+    after: bytes
+    event: bytes = b""
+    id_prefix: bytes = b""
+
+
 class Encoder(Protocol):
     """One stream in one dialect. A pure function of the record, so that readers of a stream can share frames."""
 
     can_replace: bool
     """Whether text that a client has can be taken back (`replace`)."""
+
+    @property
+    def layout(self) -> TextLayout | None:
+        """How `encode` tells a `Text`, where that depends on nothing but its token and seq: sinks prepare it once."""
 
     @property
     def key(self) -> tuple[object, ...]:

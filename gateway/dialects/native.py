@@ -8,6 +8,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway import events
+from gateway.dialects.base import TextLayout
 from gateway.dialects.errors import native_refusal
 from gateway.dialects.fields import Name, parse_json, parse_object, validate
 from gateway.errors import Code, GatewayError
@@ -147,6 +148,10 @@ class NativeEncoder:
         self._unnamed = unnamed
         self._full_text = stream.request.full_text
         self._prefix = b"%s-%d-" % (stream.sid.encode(), stream.epoch)
+        self.layout: TextLayout | None = None
+        if not self._full_text:
+            before, name = (b'{"event":"text","token":', b"") if unnamed else (b'{"token":', b"text")
+            self.layout = TextLayout(before, b"}", name, self._prefix)
         self.key: tuple[object, ...] = ("native", unnamed)
 
     def hello(self, *, resumed: bool, retry_ms: int) -> Sequence[Frame]:
@@ -158,8 +163,6 @@ class NativeEncoder:
         """One frame for each event."""
         seq, event = record
         id_ = self._prefix + b"%d" % seq
-        if type(event) is events.Text and not self._unnamed and not self._full_text:
-            return (Frame(b'{"token":%b}' % orjson.dumps(event), b"text", id_),)
         name, data = told(event)
         if self._full_text and isinstance(event, events.Text):
             data["fullText"] = self._stream.text(until=seq)
@@ -203,8 +206,7 @@ def _opened(event: events.Opened) -> tuple[str, Json]:
 
 
 def _text(event: events.Text) -> tuple[str, Json]:
-    data: Json = {"token": event.token}
-    return "text", {**data, "replace": True} if isinstance(event, events.WholeText) else data
+    return "text", {"token": event}
 
 
 def _audio(event: events.Audio) -> tuple[str, Json]:
@@ -241,7 +243,7 @@ _TELLERS: dict[type[Event], Callable[[Any], tuple[str, Json]]] = {
     events.Status: lambda e: ("status", {"state": e.state, "message": e.message, **e.details}),
     events.Metadata: lambda e: ("metadata", dict(e.data)),
     events.Text: _text,
-    events.WholeText: _text,
+    events.WholeText: lambda e: ("text", {"token": e, "replace": True}),
     events.Reasoning: lambda e: ("reasoning", {"token": e.token}),
     events.Refusal: lambda e: ("refusal", {"token": e.token}),
     events.ToolCall: lambda e: (

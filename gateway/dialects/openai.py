@@ -10,6 +10,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway import events
+from gateway.dialects.base import TextLayout
 from gateway.dialects.errors import openai_error, openai_refusal
 from gateway.dialects.fields import Name, parse_object, validate
 from gateway.errors import Code, GatewayError
@@ -167,10 +168,10 @@ class OpenAIEncoder:
             "created": stream.created_s,
             "model": stream.request.model,
         }
-        head = orjson.dumps(self._base)[:-1]
-        self._before_text = head + b',"choices":[{"index":0,"delta":{"content":'
-        self._after_text = b'},"logprobs":null,"finish_reason":null}]' + (
-            b',"usage":null}' if self._with_usage else b"}"
+        usage = b',"usage":null}' if self._with_usage else b"}"
+        self.layout = TextLayout(
+            orjson.dumps(self._base)[:-1] + b',"choices":[{"index":0,"delta":{"content":',
+            b'},"logprobs":null,"finish_reason":null}]' + usage,
         )
         self.key: tuple[object, ...] = ("openai",)
 
@@ -182,7 +183,7 @@ class OpenAIEncoder:
         """Chunks for content and endings, nothing for what this dialect has no words for."""
         event = record.event
         if isinstance(event, events.Text):
-            return (Frame(self._before_text + orjson.dumps(event.token) + self._after_text),)
+            return (Frame(self.layout.before + orjson.dumps(event) + self.layout.after),)
         if isinstance(event, events.TextComplete):
             return self._end_of_text(event)
         if isinstance(event, events.Completed):

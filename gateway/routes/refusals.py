@@ -10,12 +10,12 @@ import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway.delivery.http import is_native_get, is_one_too_many, pack
+from gateway.delivery.http import is_native_get, is_one_too_many
 from gateway.delivery.response import HEADERS, SERVER
 from gateway.dialects.base import Dialect
 from gateway.errors import Code, GatewayError
 from gateway.randomness import Names
-from gateway.sse import Frame
+from gateway.sse import Frame, encode
 from gateway.telemetry.logs import request_id
 from gateway.telemetry.metrics import Metrics
 
@@ -112,7 +112,7 @@ class Refusals:
             frame = Frame(orjson.dumps({"event": "status", **data}), retry_ms=retry_ms)
         else:
             frame = Frame(orjson.dumps(data), b"status", retry_ms=retry_ms)
-        return web.Response(status=200, body=pack([frame]), headers={**headers, **HEADERS})
+        return web.Response(status=200, body=encode(frame), headers={**headers, **HEADERS})
 
     def _dialect(self, request: web.Request) -> Dialect:
         """The one that the request was made in, so that its client understands the answer."""

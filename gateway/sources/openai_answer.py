@@ -6,9 +6,10 @@ import logging
 import time
 
 from gateway.errors import Code, GatewayError
-from gateway.events import Event
+from gateway.events import Event, Text
 from gateway.sources.base import Outlet
 from gateway.sources.openai_chunks import ChunkReader
+from gateway.sources.openai_stencil import Stencil
 from gateway.sse import Parser
 from gateway.transport.connection import Headers
 
@@ -30,6 +31,7 @@ class Answer:
         self._outlet = outlet
         self._parser = Parser(max_event_bytes)
         self._reader = ChunkReader()
+        self._stencil = Stencil(max_event_bytes)
         self._batch: list[Event] = []
 
     def began(self, status: int, headers: Headers) -> None:
@@ -44,27 +46,25 @@ class Answer:
             self.failed(GatewayError(Code.UPSTREAM_PROTOCOL, "the upstream did not answer with text/event-stream"))
 
     def body(self, data: bytes) -> None:
-        """The events that `data` completes, up to the end or to the first fault.
-
-        What arrived before a fault is said before it, however the network cut the bytes.
-        """
+        """A piece of the body, which nearly always is one event that brings one token."""
         if self.over.done():
             return
-        trouble: Exception | None = None
-        try:
-            self._parser.push(data, self._take)
-        except GatewayError as error:
-            trouble = error
+        token = self._stencil.token(data) if self._parser.between else None
+        if token is not None:
+            self._batch.append(Text(token))
+        else:
+            self._read(data)
+
+    def rested(self) -> None:
+        """What came together is poured together."""
         batch = self._batch
         if batch:
             self._batch = []
             try:
                 self._outlet(batch)
             except Exception as error:
-                trouble = error
-        if trouble is not None:
-            self.failed(trouble)
-        elif self._reader.done:
+                self.failed(error)
+        if self._reader.done and not self.over.done():
             self.let_end = True
             self.over.set_result(None)
 
@@ -73,9 +73,21 @@ class Answer:
         self.failed(GatewayError(Code.UPSTREAM_TRUNCATED))
 
     def failed(self, error: Exception) -> None:
-        """The answer is over, and not whole."""
+        """The answer is over, and not whole. What arrived before is said before, however the network cut the bytes."""
+        self.rested()
         if not self.over.done():
             self.over.set_exception(error)
+
+    def _read(self, data: bytes) -> None:
+        """Take the bytes apart, up to the end or to the first fault."""
+        whole, known = self._parser.between, len(self._batch)
+        try:
+            self._parser.push(data, self._take)
+        except GatewayError as error:
+            self.failed(error)
+        else:
+            if whole and self._parser.between:
+                self._stencil.learn(data, self._batch[known:])
 
     def _take(self, name: bytes, data: bytes) -> None:
         if not self._reader.done:

@@ -32,6 +32,9 @@ class Listener(Protocol):
     def body(self, data: bytes) -> None:
         """A piece of its body."""
 
+    def rested(self) -> None:
+        """What one read of the socket brought has been told."""
+
     def ended(self) -> None:
         """The body is whole."""
 
@@ -108,6 +111,8 @@ class UpstreamConnection(asyncio.Protocol):
         except httptools.HttpParserError:
             self._fail(GatewayError(Code.UPSTREAM_PROTOCOL, "the upstream's answer is not well-formed HTTP"))
             return
+        if self._listener is not None:
+            self._listener.rested()
         if not self._begun or self._listener is None:
             self._bound(len(data))
 

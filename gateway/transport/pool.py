@@ -141,6 +141,9 @@ class _Whole:
         if len(self._body) > WHOLE_BODY_MAX_BYTES:
             self.failed(GatewayError(Code.UPSTREAM_PROTOCOL, "the upstream's answer is too large"))
 
+    def rested(self) -> None:
+        """Wait for more."""
+
     def ended(self) -> None:
         """It is whole."""
         if not self.answer.done():
