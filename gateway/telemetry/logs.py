@@ -21,7 +21,7 @@ PAUSE_S = 0.01
 """Between two rounds of writing: lines that come meanwhile go out together.
 
 Longer, and at thousands of lines a second the loop would wait a millisecond for the interpreter, held to make them all;
-shorter, and to wake the thread would cost more than to write.
+shorter, and the thread would wake for each line or two.
 """
 
 CLOSE_S = 0.5
