@@ -88,8 +88,8 @@ class SseSink:
         self._protocol.release()
 
     def abort(self) -> None:
-        """Cut the connection: the client must see that this was no proper end."""
-        self._held = b""
+        """Cut the connection: the client must see that an answer began, and that this was no proper end."""
+        self._let_go()
         self._protocol.abort()
 
 

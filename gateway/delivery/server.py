@@ -2,7 +2,8 @@
 
 Every private name of aiohttp that is used stands in this file, and `tests/delivery/test_server.py` fails when
 one of them changes: `AppRunner._make_server`, `Server._kwargs`, `Server._connections`, `RequestHandler._manager`,
-`RequestHandler._waiter`, `BaseProtocol._reading_paused`.
+`RequestHandler._waiter`, `RequestHandler._current_request`, `RequestHandler._task_handler`,
+`BaseProtocol._reading_paused`.
 """
 
 import asyncio
@@ -78,6 +79,11 @@ class GatewayProtocol(RequestHandler):
         sock = transport.get_extra_info("socket")
         if self._unix_send_buffer_bytes and sock is not None and sock.family == socket.AF_UNIX:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._unix_send_buffer_bytes)
+
+    def eof_received(self) -> None:
+        """The client has left, or sends no more, which is the same here: its handler hears of it a turn earlier."""
+        if self._current_request is not None and self._task_handler is not None:
+            self._task_handler.cancel()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._counted:

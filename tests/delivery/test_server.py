@@ -9,12 +9,13 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
-from aiohttp.http_writer import StreamWriter
+from aiohttp.typedefs import Handler
 from aiohttp.web_protocol import RequestHandler
 
 from gateway.delivery.listener import SocketOptions, listen_tcp, listen_unix
-from gateway.delivery.server import GatewayProtocol, GatewayRunner
+from gateway.delivery.server import GatewayProtocol, GatewayRunner, Shortcuts
 from gateway.telemetry.prometheus import PrometheusMetrics
+from tests.delivery.transport import connected
 from tests.house import eventually
 
 OPTIONS = SocketOptions(send_buffer_bytes=32 * 1024, user_timeout_s=15, backlog=16)
@@ -26,23 +27,29 @@ def test_the_private_names_are_still_there() -> None:
     server = inspect.getsource(web.Server.__init__)
     for name in ("self._kwargs", "self._connections", "self.request_handler", "self.request_factory"):
         assert name in server
-    assert "_manager" in RequestHandler.__slots__
+    assert {"_manager", "_waiter", "_current_request", "_task_handler"} <= set(RequestHandler.__slots__)
+    assert "self._reading_paused = True" in inspect.getsource(RequestHandler.pause_reading)
     assert "return RequestHandler(self, loop=self._loop, **self._kwargs)" in inspect.getsource(web.Server.__call__)
     for name in ("pause_writing", "resume_writing", "connection_made", "connection_lost", "handle_error"):
         assert callable(getattr(RequestHandler, name))
 
 
-def test_a_response_can_be_written_past_its_writer() -> None:
-    """The writer ends a chunked body that others wrote to the transport: it only sends the last chunk."""
-    assert 'self._write(b"0\\r\\n\\r\\n")' in inspect.getsource(StreamWriter.write_eof)
-    assert web.StreamResponse._send_headers_immediately is True
-
-
-async def _serve(handler: object, admit: object = lambda _: True) -> tuple[GatewayRunner, PrometheusMetrics, str]:
+async def _serve(
+    served: object, admit: object = lambda _: True, shortcuts: Shortcuts | None = None
+) -> tuple[GatewayRunner, PrometheusMetrics, str]:
+    """`served` is an application, or a handler for `/`."""
     metrics = PrometheusMetrics()
-    app = web.Application()
-    app.router.add_get("/", handler)  # type: ignore[arg-type]  # handlers of several shapes
-    runner = GatewayRunner(app, metrics=metrics, admit=admit, keepalive_timeout=5, shutdown_timeout=0.1)  # type: ignore[arg-type]
+    app = served if isinstance(served, web.Application) else web.Application()
+    if app is not served:
+        app.router.add_get("/", served)  # type: ignore[arg-type]  # handlers of several shapes
+    runner = GatewayRunner(
+        app,
+        metrics=metrics,
+        admit=admit,  # type: ignore[arg-type]
+        shortcuts=shortcuts,
+        keepalive_timeout=5,
+        shutdown_timeout=0.1,
+    )
     await runner.setup()
     listener = listen_tcp("127.0.0.1", 0, OPTIONS)
     await web.SockSite(runner, listener).start()
@@ -69,6 +76,76 @@ async def test_connections_are_ours_and_counted() -> None:
         assert len(seen) == 1
     finally:
         await runner.cleanup()
+
+
+async def test_a_shortcut_passes_the_application_by() -> None:
+    """Only with its very method and target, and not for a client that waits for `100 Continue`."""
+    ways: list[str] = []
+
+    def noting(way: str) -> Handler:
+        async def handler(request: web.Request) -> web.StreamResponse:
+            ways.append(f"{way} {request.method} {request.path_qs}")
+            return web.Response(body=await request.read())
+
+        return handler
+
+    app = web.Application()
+    app.router.add_route("*", "/{any}", noting("application"))
+    runner, _, url = await _serve(app, shortcuts={("POST", "/short"): noting("shortcut")})
+    try:
+        async with aiohttp.ClientSession(url) as session:
+            for method, path in (("POST", "/short"), ("GET", "/short"), ("POST", "/short?a=b"), ("POST", "/other")):
+                await session.request(method, path, data=b"body")
+            await session.post("/short", data=b"body", expect100=True)
+    finally:
+        await runner.cleanup()
+    assert ways == [
+        "shortcut POST /short",
+        "application GET /short",
+        "application POST /short?a=b",
+        "application POST /other",
+        "application POST /short",
+    ]
+
+
+async def test_a_handler_hears_at_once_that_its_client_sends_no_more() -> None:
+    """In the turn in which the end arrives, before the connection itself is taken down."""
+    begun: asyncio.Future[web.Request] = asyncio.get_running_loop().create_future()
+    ended: list[bool] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        begun.set_result(request)
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            ended.append(request.transport is not None)
+        return web.Response()
+
+    runner, _, url = await _serve(handler)
+    host, port = url.removeprefix("http://").split(":")
+    try:
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        request = await begun
+        assert isinstance(request.protocol, GatewayProtocol)
+        request.protocol.eof_received()
+        await eventually(lambda: ended)
+        assert ended == [True]
+        writer.close()
+    finally:
+        await runner.cleanup()
+
+
+async def test_reading_is_resumed_only_where_it_was_paused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """aiohttp asks for it with each body that is read, which would have its parser look at nothing each time."""
+    fed: list[bytes] = []
+    protocol, _ = await connected()
+    monkeypatch.setattr(GatewayProtocol, "data_received", lambda _, data: fed.append(data))
+    protocol.resume_reading()
+    assert fed == []
+    protocol._reading_paused = True
+    protocol.resume_reading()
+    assert fed == [b""]
 
 
 async def test_accepted_sockets_inherit_their_bounds() -> None:

@@ -90,6 +90,14 @@ async def test_a_body_in_drips_has_no_longer_than_a_body_may_take(gateway: Gatew
     writer.close()
 
 
+@pytest.mark.parametrize("path", [STREAM, f"{STREAM}?events=named", CHAT])
+@pytest.mark.parametrize("body", [b"{", b'{"kanarienvogel":1}', b"x" * 300_001])
+async def test_every_refusal_is_signed(gateway: Gateway, path: str, body: bytes) -> None:
+    """With the id that was given and our name, whichever way the request takes through the server."""
+    _, head, _ = await answer_to(gateway, post(path, body, "X-Request-Id: good.id-12345"))
+    assert head.count(b"\r\nX-Request-Id: good.id-12345\r\n") == head.count(b"\r\nServer: sse-gateway\r\n") == 1
+
+
 @pytest.mark.parametrize("given", [f"{SECRET} {SECRET}", "short", "x" * 65, "caf\u00e9-caf\u00e9"])
 async def test_a_request_id_that_is_not_one_is_replaced(gateway: Gateway, given: str) -> None:
     """It goes into every line of the log, so only plain ones are taken over; each answer carries one."""

@@ -1,0 +1,102 @@
+"""The sink of HTTP: what goes out together, because each write is a system call."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.delivery.http import SseSink
+from gateway.errors import ClientGone
+from tests.delivery.transport import ScriptedTransport, connected
+
+HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
+
+
+class Counted(ScriptedTransport):
+    """Remembers each write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+
+    def write(self, data: Any) -> None:
+        self.writes.append(data)
+        super().write(data)
+
+
+async def begun(*, chunked: bool = True) -> tuple[SseSink, Counted]:
+    """A sink whose head is still to be written."""
+    protocol, _ = await connected()
+    transport = Counted()
+    protocol.transport, transport.protocol = transport, protocol
+    return SseSink(protocol, chunked=chunked, head=HEAD), transport
+
+
+async def test_the_head_goes_out_with_the_first_bytes() -> None:
+    """All that is written in the turn in which the answer begins is one write; after it, each write is one."""
+    sink, transport = await begun()
+    sink.write(b"a")
+    sink.write(b"b")
+    assert transport.writes == []
+    await asyncio.sleep(0)
+    sink.write(b"c")
+    assert transport.writes == [HEAD + b"1\r\na\r\n1\r\nb\r\n", b"1\r\nc\r\n"]
+
+
+async def test_a_head_without_a_body_waits_no_longer_than_a_turn() -> None:
+    """A client that waits for the first event knows already that it will come."""
+    _, transport = await begun()
+    await asyncio.sleep(0)
+    assert transport.writes == [HEAD]
+
+
+async def test_the_last_bytes_go_out_with_the_end() -> None:
+    """In one write, which ends the body for a client that knows chunks."""
+    sink, transport = await begun()
+    await asyncio.sleep(0)
+    sink.write(b"a", last=True)
+    sink.write(b"b", last=True)
+    assert transport.writes == [HEAD]
+    sink.finish()
+    assert transport.writes[1:] == [b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n"]
+
+
+async def test_what_was_held_goes_out_in_order() -> None:
+    """Also where the last bytes were not the last."""
+    sink, transport = await begun(chunked=False)
+    sink.write(b"a", last=True)
+    sink.beat()
+    sink.finish()
+    await asyncio.sleep(0)
+    assert transport.writes == [HEAD + b"a: hb\n"]
+
+
+async def test_a_whole_answer_is_one_write() -> None:
+    """Head, body and end of an answer that was there at once."""
+    sink, transport = await begun()
+    sink.write(b"a", last=True)
+    sink.finish()
+    await asyncio.sleep(0)
+    assert transport.writes == [HEAD + b"1\r\na\r\n0\r\n\r\n"]
+
+
+async def test_nothing_is_written_for_a_client_that_has_gone() -> None:
+    """Neither what was held nor the end."""
+    sink, transport = await begun()
+    sink.write(b"a")
+    transport.leave()
+    await asyncio.sleep(0)
+    with pytest.raises(ClientGone):
+        sink.write(b"b")
+    with pytest.raises(ClientGone):
+        sink.finish()
+    assert transport.writes == []
+
+
+async def test_an_answer_that_is_cut_off_gets_no_end() -> None:
+    """The head goes out all the same: without one, a client would ask again as if nothing had happened."""
+    sink, transport = await begun()
+    sink.write(b"a", last=True)
+    sink.abort()
+    await asyncio.sleep(0)
+    assert transport.writes == [HEAD + b"1\r\na\r\n"]
