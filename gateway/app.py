@@ -37,6 +37,7 @@ from gateway.systemd import notify, watchdog_interval_s
 from gateway.telemetry.lag import LagMeter
 from gateway.telemetry.prometheus import PrometheusMetrics
 from gateway.transport.route import Route, route_to
+from gateway.turn import Turn
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class Gateway:
             max_bytes=stream.max_bytes, max_events=stream.max_events, max_audio_ms=int(stream.max_audio_s * 1000)
         )
         self.hub = Hub(self._store, bounds=bounds, max_streams=stream.max_streams, metrics=self.metrics)
+        self._turn = Turn()
         self.catalog = self._make_catalog()
         delivery = settings.delivery
         self._heart = Heart(
@@ -100,6 +102,7 @@ class Gateway:
         if chosen.configured:
             offer = OpenAISource(
                 self._route(),
+                self._turn,
                 api_key=chosen.api_key.get_secret_value() or "none",
                 connect_s=chosen.connect_s,
                 models_s=chosen.connect_s,
@@ -136,7 +139,7 @@ class Gateway:
         )
         openai = OpenAIDialect()
         dialects: dict[str, Dialect] = {native.name: native, openai.name: openai}
-        delivery = Delivery(self._heart, self._manners(), self.metrics)
+        delivery = Delivery(self._heart, self._turn, self._manners(), self.metrics)
         enabled, body_s = settings.stream.enabled, settings.server.body_s
         refusals = Refusals(dialects, self._heart.retry_ms, self.metrics)
         app = web.Application(middlewares=[refusals.answered], client_max_size=settings.server.max_body_bytes)

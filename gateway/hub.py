@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import NamedTuple
 
 from gateway.errors import Code, GatewayError
@@ -15,6 +14,7 @@ from gateway.request import Caller, OnDisconnect, StreamRequest
 from gateway.streams.ids import new_sid
 from gateway.streams.store import LogStore
 from gateway.streams.stream import Bounds, State, Stream, opened
+from gateway.telemetry.logs import tell
 from gateway.telemetry.metrics import Account, Metrics
 
 log = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ class Hub:
         work.task = asyncio.create_task(self._work(work), name=f"stream {sid}")
         work.task.add_done_callback(lambda _task: self._ended(work))
         self._metrics.stream_opened(dialect, admit_s)
-        log.info("stream opened", extra={"stream_id": sid, "tenant": caller.tenant, "dialect": dialect})
+        tell(log, logging.INFO, "stream opened", {"stream_id": sid, "tenant": caller.tenant, "dialect": dialect})
         return Opening(stream, fresh=True)
 
     async def _work(self, work: Work) -> None:
@@ -274,11 +274,11 @@ class Hub:
             metrics.late_events(stream.late_events)
         if work.cancelled_at:
             metrics.cancel_lag(now - work.cancelled_at)
-        facts = {**asdict(account), "stream_id": stream.sid, "tenant": stream.owner.tenant, "events": stream.head}
+        facts = {**account._asdict(), "stream_id": stream.sid, "tenant": stream.owner.tenant, "events": stream.head}
         if isinstance(stream.terminal, Failed):
-            log.error("stream failed", extra=facts)
+            tell(log, logging.ERROR, "stream failed", facts)
         else:
-            log.info("stream ended", extra=facts)
+            tell(log, logging.INFO, "stream ended", facts)
 
 
 def outcome_of(stream: Stream) -> str:

@@ -34,7 +34,7 @@ class Pipeline:
         metrics: Metrics,
     ) -> None:
         self.source = source
-        self._stages = Chain(stages)
+        self._feed = stages[0].feed if len(stages) == 1 else Chain(stages).feed
         self._followers = followers
         self._follower_limit_s = follower_limit_s
         self._metrics = metrics
@@ -93,7 +93,7 @@ class Pipeline:
 
     def _outlet(self, stream: Stream, *, last: bool) -> Outlet:
         """Where the source pours: through the stages into the log, until the text ends."""
-        feed, append, provider, metrics = self._stages.feed, stream.append, self.source.name, self._metrics
+        feed, append, provider, metrics = self._feed, stream.append, self.source.name, self._metrics
         last_content_at, seen = 0.0, 0
 
         def outlet(batch: Batch) -> None:

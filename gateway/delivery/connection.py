@@ -91,6 +91,8 @@ class Connection:
         """Read until the stream ends, the client leaves or is sent away."""
         self._stream.attach(self)
         self._heart.add(self)
+        # Where nobody takes even a heartbeat, the write deadline runs from there on.
+        self._sink.on_congestion(self._stop_live)
         try:
             hello = self._framer.encoder.hello(resumed=self._cursor.resumed, retry_ms=retry_ms)
             if hello:
@@ -131,14 +133,17 @@ class Connection:
                 # A burst: it goes out in turns, as far as the client takes it, or each reader would hold all of it.
                 self._stop_live()
                 return
-            self._write(data)
+            over = self._stream.terminal is not None
+            if data:
+                self._sink.write(data, last=over)
+                self.touched = self._heart.tick
         except Exception as error:
             self._fail(error)
             return
         self._cursor.passed(records)
         if self.asked_at is not None and has_content([record.event for record in records]):
             self._first_content()
-        if self._sink.congested or self._stream.terminal is not None:
+        if over:
             self._stop_live()
 
     def pulse(self, tick: int, now: float) -> int:
@@ -151,9 +156,6 @@ class Connection:
                 self._fail(error)
             self.touched = tick
             self._heart.beats += 1
-            if self._sink.congested:
-                # Nobody takes even this much: from here on the write deadline runs.
-                self._stop_live()
         if self.comes_back and now >= self.rotate_at and not self._stream.text_ended:
             self.send_away("rotate", self._heart.retry_ms())
         return max(self.touched, tick - self._heart.period + 1) + self._heart.period

@@ -35,7 +35,8 @@ class Framer:
 
     def frame_once(self, records: Sequence[Record]) -> bytes:
         """The same without remembering, for catching up."""
-        data = self._encode(records[0]) if len(records) == 1 else b"".join(map(self._encode, records))
+        encode = self._encode
+        data = encode(records[0]) if len(records) == 1 else b"".join(map(encode, records))
         return self._packing.wrap(data) if data else data
 
     def _encode(self, record: Record) -> bytes:

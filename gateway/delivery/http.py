@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,6 +26,7 @@ from gateway.streams.cursor import Cursor
 from gateway.streams.ids import Place
 from gateway.streams.stream import Stream
 from gateway.telemetry.metrics import Metrics
+from gateway.turn import Turn
 
 END_OF_CHUNKS = b"0\r\n\r\n"
 
@@ -32,27 +34,34 @@ END_OF_CHUNKS = b"0\r\n\r\n"
 class SseSink:
     """Writes to the socket of one HTTP response, past aiohttp's writer: no coroutine for each token.
 
-    The response's `head` waits for the first bytes of the body, at most until the loop's next turn, and the last bytes
-    wait for the end: each write is a system call.
+    What is written in one turn of the loop goes out together behind it, and the response's `head` with the first of
+    it: each write is a system call.
     """
 
-    def __init__(self, protocol: GatewayProtocol, *, chunked: bool, head: bytes = b"") -> None:
+    def __init__(self, protocol: GatewayProtocol, turn: Turn, *, chunked: bool, head: bytes = b"") -> None:
         self._protocol = protocol
+        self._turn = turn
         self._chunked = chunked
         self._held = head
         self.packing: Packing = CHUNKED if chunked else PLAIN
         if head:
-            asyncio.get_running_loop().call_soon(self._let_go)
+            turn.wrote(self)
+
+    def on_congestion(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called when bytes begin to wait in this process."""
+        self._protocol.on_pause = tell
 
     def write(self, data: bytes, *, last: bool = False) -> None:
-        """Packed frames. Raises `ClientGone` once the connection is lost or closing."""
+        """Packed frames; the `last` ones wait for `finish`. Raises `ClientGone` once the connection is lost or closing."""
         transport = self._protocol.transport
         if transport is None or transport.is_closing():
             raise ClientGone
-        if last or self._held:
+        if self._held:
             self._held += data
-        else:
-            transport.write(data)
+            return
+        self._held = data
+        if not last:
+            self._turn.wrote(self)
 
     def finish(self) -> None:
         """End the body properly. Raises `ClientGone` as `write` does."""
@@ -61,10 +70,11 @@ class SseSink:
             raise ClientGone
         if self._chunked:
             self._held += END_OF_CHUNKS
-        self._let_go()
+        self._protocol.on_pause = None
+        self.let_go()
 
-    def _let_go(self) -> None:
-        """Write what was held."""
+    def let_go(self) -> None:
+        """Write what was held back."""
         transport = self._protocol.transport
         if self._held and transport is not None and not transport.is_closing():
             transport.write(self._held)
@@ -89,7 +99,8 @@ class SseSink:
 
     def abort(self) -> None:
         """Cut the connection: the client must see that an answer began, and that this was no proper end."""
-        self._let_go()
+        self._protocol.on_pause = None
+        self.let_go()
         self._protocol.abort()
 
 
@@ -117,8 +128,9 @@ class Manners:
 class Delivery:
     """Gives streams to HTTP clients."""
 
-    def __init__(self, heart: Heart, manners: Manners, metrics: Metrics) -> None:
+    def __init__(self, heart: Heart, turn: Turn, manners: Manners, metrics: Metrics) -> None:
         self._heart = heart
+        self._turn = turn
         self._manners = manners
         self._metrics = metrics
         self._framers = Framers()
@@ -138,7 +150,7 @@ class Delivery:
         assert isinstance(protocol, GatewayProtocol)
         encoder = dialect.encoder(stream, unnamed=reading.unnamed)
         response, head, chunked = answer(request, stream.sid)
-        sink = SseSink(protocol, chunked=chunked, head=head)
+        sink = SseSink(protocol, self._turn, chunked=chunked, head=head)
         ending = await self._read(request, reading, cursor, encoder, sink)
         if ending in (Ending.SLOW, Ending.GONE, Ending.BROKEN):
             sink.abort()

@@ -56,6 +56,8 @@ class GatewayProtocol(RequestHandler):
         self.one_too_many = False
         self._counted = False
         self._writable: asyncio.Future[None] | None = None
+        self.on_pause: Callable[[], None] | None = None
+        """Called when bytes begin to wait in this process."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -96,6 +98,11 @@ class GatewayProtocol(RequestHandler):
         """aiohttp asks for it whenever a body is read, and then has its parser look for what a pause left over."""
         if self._reading_paused:
             super().resume_reading(resume_parser)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self.on_pause is not None:
+            self.on_pause()
 
     def resume_writing(self) -> None:
         super().resume_writing()

@@ -34,6 +34,9 @@ class Sink(Protocol):
     def beat(self) -> None:
         """Show that the connection lives, in a way that no client takes for an event."""
 
+    def on_congestion(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called when the client's socket is full and bytes begin to wait in this process."""
+
     @property
     def congested(self) -> bool:
         """Whether the client's socket is full and bytes wait in this process."""

@@ -3,7 +3,6 @@
 import asyncio
 
 from gateway.errors import Code, GatewayError
-from gateway.events import has_content
 from gateway.request import StreamRequest
 from gateway.sources.base import Batch, Outlet, Source
 
@@ -30,8 +29,10 @@ class Deadline:
 
         def watched(batch: Batch) -> None:
             outlet(batch)
-            if has_content(batch):
-                alarm.progressed()
+            for event in batch:
+                if event.is_content:
+                    alarm.progressed()
+                    break
 
         try:
             await self._source.pour(request, watched, skip)

@@ -14,6 +14,7 @@ from gateway.sources.base import Outlet
 from gateway.sources.openai_answer import Answer, refusal
 from gateway.transport.pool import Pool
 from gateway.transport.route import Route
+from gateway.turn import Turn
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
@@ -30,6 +31,7 @@ class OpenAISource:
     def __init__(
         self,
         route: Route,
+        turn: Turn,
         *,
         api_key: str,
         connect_s: float,
@@ -40,7 +42,7 @@ class OpenAISource:
     ) -> None:
         self._max_event_bytes = max_event_bytes
         self._models_s = models_s
-        self._pool = Pool(route, connect_s=connect_s, max_connections=max_connections, keepalive_s=keepalive_s)
+        self._pool = Pool(route, turn, connect_s=connect_s, max_connections=max_connections, keepalive_s=keepalive_s)
         # An encoding is not wanted: tokens are small, and what is unpacked could not be bounded.
         common = (
             b" HTTP/1.1\r\nHost: %b\r\nAuthorization: Bearer %b\r\nAccept-Encoding: identity\r\n"

@@ -162,10 +162,10 @@ class Stream:
         """Whether there is room for more."""
         if not events:
             return True
-        first, bytes_before = self.head + 1, self.bytes
-        self.head += len(events)
-        self._events += events
-        size, other = 0, 0
+        count, first, bytes_before, exact = len(events), self.head + 1, self.bytes, self._events
+        self.head += count
+        exact += events
+        size = other = 0
         for event in events:
             # Text is nearly all there is: it takes the short way.
             if type(event) is Text:
@@ -173,12 +173,12 @@ class Stream:
             else:
                 size += event.size
                 other += 1
-        self.content_events += len(events) - other
-        self.bytes += size + RECORD_OVERHEAD_BYTES * len(events)
+        self.content_events += count - other
+        self.bytes += size + RECORD_OVERHEAD_BYTES * count
         self.bytes_ever += size
         if other or self.state is State.OPEN:
             self._note(events)
-        kept, bounds = len(self._older) + len(self._events), self._bounds
+        kept, bounds = len(self._older) + len(exact), self._bounds
         if kept > bounds.max_events or self.bytes - RECORD_OVERHEAD_BYTES * kept > bounds.max_bytes:
             self._shrink()
         room = self.on_growth is None or self.on_growth(self.bytes - bytes_before)

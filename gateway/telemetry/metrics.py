@@ -1,10 +1,9 @@
 """Metrics in the words of the domain. This class is the null object: every verb, and no effect."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(NamedTuple):
     """What is to be said of a stream that has ended. `reported` is false where tokens were estimated."""
 
     dialect: str

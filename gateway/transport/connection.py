@@ -11,6 +11,7 @@ from typing import Protocol, cast
 import httptools
 
 from gateway.errors import Code, GatewayError
+from gateway.turn import Turn
 
 HEAD_MAX_BYTES = 64 * 1024
 """Of an answer's status line and headers."""
@@ -48,7 +49,8 @@ class UpstreamConnection(asyncio.Protocol):
     `released` is called once for each question: the connection can be used again, or it is lost.
     """
 
-    def __init__(self, released: Callable[["UpstreamConnection"], None]) -> None:
+    def __init__(self, turn: Turn, released: Callable[["UpstreamConnection"], None]) -> None:
+        self._turn_read = turn.read
         self._released = released
         self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpResponseParser | None = None
@@ -102,6 +104,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        self._turn_read(self._take, data)
+
+    def _take(self, data: bytes) -> None:
         parser = self._parser
         if parser is None:
             self.drop()  # Nobody asked.

@@ -8,6 +8,7 @@ from gateway.errors import Code, GatewayError
 from gateway.transport.connection import Headers, Listener, UpstreamConnection
 from gateway.transport.dial import Dialler
 from gateway.transport.route import Route
+from gateway.turn import Turn
 
 WHOLE_BODY_MAX_BYTES = 4 * 1024 * 1024
 """Of an answer that is wanted as a whole."""
@@ -16,8 +17,9 @@ WHOLE_BODY_MAX_BYTES = 4 * 1024 * 1024
 class Pool:
     """At most `max_connections` in use at once. Idle ones are closed after `keepalive_s`. Times are in seconds."""
 
-    def __init__(self, route: Route, *, connect_s: float, max_connections: int, keepalive_s: float) -> None:
+    def __init__(self, route: Route, turn: Turn, *, connect_s: float, max_connections: int, keepalive_s: float) -> None:
         self._route = route
+        self._turn = turn
         self._dialler = Dialler(route)
         self._connect_s = connect_s
         self._keepalive_s = keepalive_s
@@ -88,7 +90,7 @@ class Pool:
                 try:
                     name = self._route.host if tls is not None else None
                     _, connection = await loop.create_connection(
-                        lambda: UpstreamConnection(self._release), sock=sock, ssl=tls, server_hostname=name
+                        lambda: UpstreamConnection(self._turn, self._release), sock=sock, ssl=tls, server_hostname=name
                     )
                 except BaseException:
                     sock.close()

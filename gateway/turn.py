@@ -1,0 +1,75 @@
+"""Turn: what is read in one turn of the event loop is worked off together, and what that led to is written together.
+
+Each system call leaves the processor's caches and its guesses to the kernel: the same work done for many tokens in a
+row costs a third of what it costs between a read and a write of each.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+log = logging.getLogger(__name__)
+
+READ_MAX_BYTES = 1024 * 1024
+"""More than this does not wait for the end of the turn: sockets that bring much are worked off as they come."""
+
+
+class Writing(Protocol):
+    """Something that holds bytes back until the turn is over."""
+
+    def let_go(self) -> None:
+        """Write them."""
+
+
+class Turn:
+    """The reads and writes of one loop. Nothing waits longer than for the sockets that are ready at the same time."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._read: list[tuple[Callable[[bytes], None], bytes]] = []
+        self._read_bytes = 0
+        self._written: list[Writing] = []
+        self._due = False
+
+    def read(self, take: Callable[[bytes], None], data: bytes) -> None:
+        """Have `take(data)` called in this turn, in the order of arrival."""
+        self._read.append((take, data))
+        self._read_bytes += len(data)
+        if not self._due:
+            self._schedule()
+        elif self._read_bytes > READ_MAX_BYTES:
+            self._work_off()
+
+    def wrote(self, writing: Writing) -> None:
+        """Have `writing` let go of its bytes behind all that is read in this turn."""
+        self._written.append(writing)
+        if not self._due:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        self._due = True
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        self._loop.call_soon(self._run)
+
+    def _run(self) -> None:
+        self._work_off()
+        written, self._written = self._written, []
+        self._due = False
+        for writing in written:
+            try:
+                writing.let_go()
+            except Exception:
+                # Whatever happens to one, the others must get theirs.
+                log.exception("a write failed")
+
+    def _work_off(self) -> None:
+        while self._read:
+            read, self._read = self._read, []
+            self._read_bytes = 0
+            for take, data in read:
+                try:
+                    take(data)
+                except Exception:
+                    log.exception("a read failed")
