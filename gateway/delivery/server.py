@@ -83,8 +83,11 @@ class GatewayProtocol(RequestHandler):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._unix_send_buffer_bytes)
 
     def eof_received(self) -> None:
-        """The client has left, or sends no more, which is the same here: its handler hears of it a turn earlier."""
-        if self._current_request is not None and self._task_handler is not None:
+        """The client has left, or sends no more, which is the same here: its handler hears of it a turn earlier.
+
+        Not where bytes wait for it: they keep the connection open until the handler's write deadline cuts it.
+        """
+        if self._current_request is not None and self._task_handler is not None and not self.writing_paused:
             self._task_handler.cancel()
 
     def connection_lost(self, exc: BaseException | None) -> None:
