@@ -12,11 +12,17 @@ STEP = 0.06
 RETREAT = 0.95
 CONFIRM_RUNS = 8
 LOAD_LIMIT_PCT = 90
+TARGET_BUSY_PCT = 85
 
 
 def fails(figures: Figures) -> int:
     """Streams that did not end as they should."""
     return sum(count for how, count in figures["ends"].items() if how not in ("completed", "aborted"))
+
+
+def is_load_limited(figures: Figures) -> bool:
+    """Whether it was the load, and not the target, that had no CPU left to do more."""
+    return bool(figures["load_pct"] > LOAD_LIMIT_PCT or figures["cpu_pct"] < TARGET_BUSY_PCT)
 
 
 def nominal(load: Load) -> float:
@@ -35,7 +41,7 @@ def holds(load: Load, figures: Figures) -> bool:
 def search(first: int, load_of: Callable[[int], Load], measure: Callable[[Load], Figures], runs: int) -> list[Figures]:
     """So many runs at the greatest number of streams that holds; none if there is no such number.
 
-    A run says `load_limited` if the load had no CPU left at the level that failed: the target may hold more then.
+    A run says `load_limited` if it was the load that gave out at the level that failed: the target may hold more then.
     """
     good, bad, best, limited = 0, 0, list[Figures](), False
     streams = first
@@ -45,7 +51,7 @@ def search(first: int, load_of: Callable[[int], Load], measure: Callable[[Load],
         if holds(load, figures):
             good, best = streams, [figures]
         else:
-            bad, limited = streams, figures["load_pct"] > LOAD_LIMIT_PCT
+            bad, limited = streams, is_load_limited(figures)
         if good and bad and bad - good <= max(1, STEP * good):
             break
         streams = max(1, streams * 5 // 4 if not bad else (good + bad) // 2 if good else bad * 3 // 4)

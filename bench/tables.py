@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bench.results import Results, Spread
 from bench.scenarios import SCENARIOS
-from bench.search import LOAD_LIMIT_PCT, fails
+from bench.search import fails, is_load_limited
 from bench.targets import title_of
 
 NONE = "–"
@@ -22,6 +22,8 @@ class Column:
 
 def number(figure: float) -> str:
     """With as many digits as are worth reading."""
+    if isinstance(figure, int):
+        return f"{figure:,}"
     digits = 0 if abs(figure) >= 100 else 1 if abs(figure) >= 10 else 2
     return f"{figure:,.{digits}f}"
 
@@ -64,7 +66,7 @@ def _at_least(path: str) -> Cell:
 
     def cell(results: Results, scenario: str, case: str, target: str) -> str:
         runs = results.runs(scenario, case, target)
-        limited = any(run.get("load_limited") or run["load_pct"] > LOAD_LIMIT_PCT for run in runs)
+        limited = any(run.get("load_limited", is_load_limited(run)) for run in runs)
         return ("≥ " if limited else "") + told(results.spread(scenario, case, target, path))
 
     return cell

@@ -21,7 +21,7 @@ pid nginx.pid;
 error_log error.log error;
 worker_processes 1;
 worker_rlimit_nofile {descriptors};
-events {{ worker_connections {descriptors}; multi_accept on; }}
+events {{ worker_connections 65000; multi_accept on; }}
 http {{
     access_log off;
     client_body_temp_path temp_body;
