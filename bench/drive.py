@@ -5,7 +5,6 @@ between them. `python -m bench.drive ORDER` does one run and prints its figures 
 """
 
 import gc
-import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -129,10 +128,11 @@ def hangups(aborts: dict[int, int], seen: dict[int, int]) -> Figures:
 
 def run(order: Order) -> Figures:
     """One run."""
-    host.raise_descriptors()
     loop, load = Loop(), order.load
-    signal.signal(signal.SIGTERM, loop.stop)
-    upstream = Upstream(loop, order.upstream_port, rate=load.rate, tokens=load.tokens, ttft_ms=load.ttft_ms)
+    try:
+        upstream = Upstream(loop, order.upstream_port, rate=load.rate, tokens=load.tokens, ttft_ms=load.ttft_ms)
+    except OSError as error:
+        raise OSError(f"the upstream's port {order.upstream_port} cannot be had: {error.strerror}") from error
     client = Client(loop, load, order.request, order.ports)
     watch = Watch(loop, client, order.pids)
     gc.collect()
@@ -147,5 +147,17 @@ def run(order: Order) -> Figures:
         gc.enable()
 
 
+def main() -> int:
+    """Run the order that the command line holds."""
+    host.raise_descriptors()
+    try:
+        told = run(Order.from_json(sys.argv[1]))
+    except OSError as error:
+        print(error, file=sys.stderr)
+        return 1
+    sys.stdout.buffer.write(orjson.dumps(told) + b"\n")
+    return 0
+
+
 if __name__ == "__main__":
-    sys.stdout.buffer.write(orjson.dumps(run(Order.from_json(sys.argv[1]))) + b"\n")
+    sys.exit(main())
