@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 CLIENTS := tests/clients/node_modules
 
-.PHONY: help install run check fmt lint types floors test test-full cover system node clean
+.PHONY: help install run check fmt lint types floors test test-full system bench bench-full bench-peers clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -28,12 +28,12 @@ run: install     ## serve on http://127.0.0.1:8080 (PORT=… for another), no ke
 	@exec $(RUN) -m gateway serve --port $(PORT)
 
 fmt: $(VENV)/.dev   ## format the code
-	$(VENV)/bin/ruff format gateway tests
-	$(VENV)/bin/ruff check --fix gateway tests
+	$(VENV)/bin/ruff format gateway tests bench
+	$(VENV)/bin/ruff check --fix gateway tests bench
 
 lint: $(VENV)/.dev  ## format and lint, changing nothing
-	$(VENV)/bin/ruff format --check gateway tests
-	$(VENV)/bin/ruff check gateway tests
+	$(VENV)/bin/ruff format --check gateway tests bench
+	$(VENV)/bin/ruff check gateway tests bench
 
 types: $(VENV)/.dev ## strict types
 	$(VENV)/bin/mypy
@@ -47,7 +47,16 @@ test: system $(VENV)/.dev $(CLIENTS)/.ready  ## all tests, with the branch cover
 test-full: system $(VENV)/.dev $(CLIENTS)/.ready  ## the same at the stated scales
 	@sh tools/test.sh --full
 
+bench: install   ## measure against nginx, in under 5 minutes (BENCH="--rounds 5" …)
+	@$(RUN) -m bench run $(BENCH)
+
+bench-full: install  ## every scenario; takes an hour
+	@$(RUN) -m bench run --full $(BENCH)
+
+bench-peers: install  ## the same with LiteLLM, installed into .bench
+	@$(RUN) -m bench run --targets nginx,gateway,native,litellm $(BENCH)
+
 check: lint types floors test  ## everything that must hold before a commit
 
 clean:           ## forget what was installed and measured
-	rm -rf $(VENV) .node22 .coverage $(CLIENTS)
+	rm -rf $(VENV) .node22 .coverage .bench $(CLIENTS)

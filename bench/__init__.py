@@ -1,0 +1,1 @@
+"""The project's own benchmark: a paced upstream, a load client, and what stands between them."""
