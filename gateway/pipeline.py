@@ -94,11 +94,11 @@ class Pipeline:
     def _outlet(self, stream: Stream, *, last: bool) -> Outlet:
         """Where the source pours: through the stages into the log, until the text ends."""
         feed, append, provider, metrics = self._feed, stream.append, self.source.name, self._metrics
-        last_content_at, seen = 0.0, 0
+        last_content_at, seen, over = 0.0, 0, False
 
         def outlet(batch: Batch) -> None:
-            nonlocal last_content_at, seen
-            if stream.finish_reason:
+            nonlocal last_content_at, seen, over
+            if over:
                 return
             append(feed(batch))
             if stream.content_events != seen:
@@ -109,9 +109,11 @@ class Pipeline:
                     self.first_content_at = now
                     metrics.first_chunk(provider, now - self._started)
                 last_content_at = now
-            if last and stream.text_ended:
-                # Before the source is over: nobody should wait for an upstream that lingers.
-                self._complete(stream)
+            if stream.finish_reason:
+                over = True
+                if last:
+                    # Before the source is over: nobody should wait for an upstream that lingers.
+                    self._complete(stream)
 
         return outlet
 

@@ -27,16 +27,18 @@ class Framer:
 
     def frame(self, records: Sequence[Record]) -> bytes:
         """The bytes of `records`, in order. Only the log's own records may be asked for, not folded ones."""
-        first, last = records[0].seq, records[-1].seq
+        (first, event), last = records[0], records[-1][0]
         if first != self._first or last != self._last:
-            self._bytes = self.frame_once(records)
             self._first, self._last = first, last
+            if first == last and type(event) is Text and self._text is not None:
+                self._bytes = self._packing.wrap(self._text(first, event))
+            else:
+                self._bytes = self.frame_once(records)
         return self._bytes
 
     def frame_once(self, records: Sequence[Record]) -> bytes:
         """The same without remembering, for catching up."""
-        encode = self._encode
-        data = encode(records[0]) if len(records) == 1 else b"".join(map(encode, records))
+        data = b"".join(map(self._encode, records))
         return self._packing.wrap(data) if data else data
 
     def _encode(self, record: Record) -> bytes:

@@ -52,7 +52,7 @@ class SseSink:
         self._protocol.on_pause = tell
 
     def write(self, data: bytes, *, last: bool = False) -> None:
-        """Packed frames; the `last` ones wait for `finish`. Raises `ClientGone` once the connection is lost or closing."""
+        """Packed frames; the `last` ones wait for `finish`. Raises `ClientGone` once the connection is lost."""
         transport = self._protocol.transport
         if transport is None or transport.is_closing():
             raise ClientGone

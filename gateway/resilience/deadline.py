@@ -3,6 +3,7 @@
 import asyncio
 
 from gateway.errors import Code, GatewayError
+from gateway.events import has_content
 from gateway.request import StreamRequest
 from gateway.sources.base import Batch, Outlet, Source
 
@@ -29,10 +30,8 @@ class Deadline:
 
         def watched(batch: Batch) -> None:
             outlet(batch)
-            for event in batch:
-                if event.is_content:
-                    alarm.progressed()
-                    break
+            if batch[0].is_content or has_content(batch):
+                alarm.progressed()
 
         try:
             await self._source.pour(request, watched, skip)

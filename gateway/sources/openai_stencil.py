@@ -22,15 +22,16 @@ class Stencil:
     def __init__(self, max_event_bytes: int) -> None:
         self._max_event_bytes = max_event_bytes
         self._before = self._after = b""
+        self._inside = slice(0, 0)
         self._tries = 0
 
     def token(self, event: bytes) -> str | None:
         """The token of an event that is the known one but for it; None where it is not, or not plainly written."""
-        before, after = self._before, self._after
-        if not before or not event.startswith(before) or not event.endswith(after):
+        before = self._before
+        if not before or not event.startswith(before) or not event.endswith(self._after):
             return None
         try:
-            token = event[len(before) : -len(after)].decode()
+            token = event[self._inside].decode()
         except UnicodeDecodeError:
             return None
         if token.isprintable() and token and '"' not in token and "\\" not in token:
@@ -46,6 +47,7 @@ class Stencil:
         before, found, after = event.rpartition(orjson.dumps(said[0]))
         if found and _is_one_line(event) and _changes_the_token_only(event, b'%b"#"%b' % (before, after)):
             self._before, self._after = before + b'"', b'"' + after
+            self._inside = slice(len(self._before), -len(self._after))
 
 
 def _is_one_line(event: bytes) -> bool:

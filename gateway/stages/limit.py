@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from gateway.errors import Code, GatewayError
-from gateway.events import Event
+from gateway.events import Event, Text
 
 
 class OutputLimit:
@@ -15,7 +15,9 @@ class OutputLimit:
     def feed(self, events: Sequence[Event]) -> Sequence[Event]:
         """The same events, as long as they fit."""
         for event in events:
-            if event.is_content:
+            if type(event) is Text:
+                self._left -= len(event)
+            elif event.is_content:
                 self._left -= event.size
         if self._left < 0:
             raise GatewayError(Code.OUTPUT_LIMIT)

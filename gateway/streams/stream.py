@@ -21,6 +21,7 @@ from gateway.events import (
     TextComplete,
     Usage,
     WholeText,
+    as_record,
 )
 from gateway.request import Caller, StreamRequest
 from gateway.streams.fold import fold
@@ -183,7 +184,7 @@ class Stream:
             self._shrink()
         room = self.on_growth is None or self.on_growth(self.bytes - bytes_before)
         if self._readers:
-            self._tell([Record(seq, event) for seq, event in enumerate(events, first)])
+            self._tell(list(map(as_record, enumerate(events, first))))
         return room
 
     def forget_question(self) -> None:
