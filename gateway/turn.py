@@ -23,10 +23,13 @@ class Writing(Protocol):
 
 
 class Turn:
-    """The reads and writes of one loop. Nothing waits longer than for the sockets that are ready at the same time."""
+    """The reads and writes of one loop, the running one if none is given.
 
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
+    Nothing waits longer than for the sockets that are ready at the same time.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self._loop = loop
         self._read: list[tuple[Callable[[bytes], None], bytes]] = []
         self._read_bytes = 0
         self._written: list[Writing] = []

@@ -6,11 +6,13 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from gateway.delivery.packing import PLAIN
+from gateway.delivery.sink import Packing
 from gateway.errors import ClientGone, SlowClient
 from gateway.events import Completed, Event, Record, TextComplete, Usage
 from gateway.request import Caller, OnDisconnect, StreamRequest
 from gateway.sources.base import Outlet
-from gateway.sse import HEARTBEAT, Frame, Parser, ServerEvent, encode
+from gateway.sse import HEARTBEAT, Parser, ServerEvent
 from gateway.streams.ids import new_sid
 from gateway.streams.stream import DEFAULT_BOUNDS, Bounds, Stream
 from gateway.telemetry.metrics import Metrics
@@ -173,10 +175,6 @@ class RecordingReader:
         self.told += records
 
 
-def _pack(frames: Sequence[Frame]) -> bytes:
-    return b"".join(map(encode, frames))
-
-
 class RecordingSink:
     """A client behind a socket with `room` bytes of buffer (None: no end of it).
 
@@ -184,7 +182,7 @@ class RecordingSink:
     """
 
     def __init__(self, room: int | None = None) -> None:
-        self.pack = _pack
+        self.packing: Packing = PLAIN
         self.room = room
         self.arrived = b""
         self.waiting = b""
@@ -193,18 +191,25 @@ class RecordingSink:
         self.gone = False
         self.limits: list[float] = []
         self._wake: asyncio.Future[None] | None = None
+        self._tell: Callable[[], None] | None = None
         self._slow = False
 
     def write(self, data: bytes, *, last: bool = False) -> None:
         if self.gone:
             raise ClientGone
         self.writes.append(data)
+        waited = self.congested
         self.waiting += data
         self._flow()
+        if self.congested and not waited and self._tell is not None:
+            self._tell()
 
     def beat(self) -> None:
         self.write(HEARTBEAT)
         self.beats += 1
+
+    def on_congestion(self, tell: Callable[[], None]) -> None:
+        self._tell = tell
 
     @property
     def congested(self) -> bool:

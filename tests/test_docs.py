@@ -31,6 +31,7 @@ SAMPLES: list[events.Event] = [
     events.Opened("m"),
     events.Status("thinking"),
     events.Metadata({}),
+    events.Text("a"),
     events.WholeText("a"),
     events.Reasoning("a"),
     events.Refusal("a"),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.delivery.http import pack
+from gateway.delivery.packing import PLAIN
 from gateway.dialects.base import JSON_NESTING_MAX, Dialect, Encoder
 from gateway.dialects.native import NativeDialect
 from gateway.dialects.openai import OpenAIDialect
@@ -56,7 +56,7 @@ def test_every_event_can_be_told_and_stays_one_event(dialect: Dialect, event: Ev
     """As many events arrive as frames were made, each of one line of JSON, none with a name or an id from within."""
     stream = stream_of(event)
     frames = dialect.encoder(stream, unnamed=unnamed).encode(Record(7, event))
-    arrived = Parser().feed(pack(frames)) if frames else []
+    arrived = Parser().feed(PLAIN.pack(frames)) if frames else []
     assert len(arrived) == len(frames)
     for frame, heard in zip(frames, arrived, strict=True):
         assert b"\n" not in frame.data

@@ -7,9 +7,11 @@ from typing import Protocol
 import pytest
 
 from gateway.delivery.http import SseSink
+from gateway.delivery.packing import PLAIN
 from gateway.delivery.sink import Sink
 from gateway.errors import ClientGone, SlowClient
 from gateway.sse import HEARTBEAT, Frame, Parser, ServerEvent
+from gateway.turn import Turn
 from tests.delivery.transport import connected
 from tests.doubles import ManualLoop, RecordingSink
 
@@ -50,12 +52,13 @@ class OverHttp:
     def __init__(self, loop: ManualLoop, *, chunked: bool) -> None:
         self._loop, self._chunked = loop, chunked
         self.protocol, self.transport = loop.run(connected())
-        self.socket_sink = SseSink(self.protocol, chunked=chunked)
+        self.socket_sink = SseSink(self.protocol, Turn(loop), chunked=chunked)
         self.sink: Sink = self.socket_sink
         self.take, self.leave = self.transport.take, self.transport.leave
 
     @property
     def arrived(self) -> bytes:
+        self._loop.turn()
         return _dechunked(self.transport.arrived) if self._chunked else self.transport.arrived
 
     def refuse(self) -> None:
@@ -120,26 +123,27 @@ def waiting(loop: ManualLoop, client: Client) -> "asyncio.Task[None]":
     return task
 
 
-def full(client: Client) -> None:
+def full(loop: ManualLoop, client: Client) -> None:
     """A socket that holds what was written."""
     client.refuse()
-    client.sink.write(client.sink.pack(FRAMES))
+    client.sink.write(client.sink.packing.pack(FRAMES))
+    loop.turn()
     assert client.sink.congested
 
 
 def test_what_is_packed_is_what_the_client_understands(client: Client) -> None:
     """One by one or together: the same events, in the same bytes."""
-    client.sink.write(client.sink.pack(FRAMES))
+    client.sink.write(client.sink.packing.pack(FRAMES))
     assert Parser().feed(client.arrived) == EVENTS
     for frame in FRAMES:
-        client.sink.write(client.sink.pack([frame]))
-    assert client.arrived == client.sink.pack(FRAMES) * 2
+        client.sink.write(client.sink.packing.pack([frame]))
+    assert client.arrived == PLAIN.pack(FRAMES) * 2
 
 
 def test_sinks_of_one_kind_share_one_way_to_pack(client: Client, loop: ManualLoop) -> None:
     """The same function, so that what is packed for one can be written to all."""
-    other = type(client)(loop, chunked=False) if isinstance(client, OverHttp) else Recorded()
-    assert other.sink.pack is client.sink.pack
+    other = OverHttp(loop, chunked=client._chunked) if isinstance(client, OverHttp) else Recorded()
+    assert other.sink.packing is client.sink.packing
     other.leave()
 
 
@@ -147,35 +151,36 @@ def test_a_beat_is_a_comment_and_no_event(client: Client) -> None:
     """One line and no blank one, wherever it falls."""
     client.sink.beat()
     assert client.arrived == HEARTBEAT == b": hb\n"
-    client.sink.write(client.sink.pack(FRAMES[:1]))
+    client.sink.write(client.sink.packing.pack(FRAMES[:1]))
     client.sink.beat()
-    client.sink.write(client.sink.pack(FRAMES[1:]))
+    client.sink.write(client.sink.packing.pack(FRAMES[1:]))
     assert Parser().feed(client.arrived) == EVENTS
 
 
 def test_a_full_socket_is_seen_at_once_and_until_it_is_empty(client: Client, loop: ManualLoop) -> None:
-    """In the same turn as the write; and a client that takes a little has not taken all."""
-    seen = [client.sink.congested]
-    full(client)
+    """Behind the turn of the write, and told; and a client that takes a little has not taken all."""
+    seen, told = [client.sink.congested], list[str]()
+    client.sink.on_congestion(lambda: told.append("full"))
+    full(loop, client)
     client.take(10)
     seen.append(client.sink.congested)
     assert Parser().feed(client.arrived) == []
     client.take()
     seen.append(client.sink.congested)
     assert Parser().feed(client.arrived) == EVENTS
-    assert seen == [False, True, False]
+    assert (seen, told) == ([False, True, False], ["full"])
 
 
 def test_nobody_waits_for_a_socket_that_has_room(client: Client, loop: ManualLoop) -> None:
     """Not even for one turn."""
     loop.run(client.sink.drained(LIMIT_S))
-    client.sink.write(client.sink.pack(FRAMES))
+    client.sink.write(client.sink.packing.pack(FRAMES))
     loop.run(client.sink.drained(LIMIT_S))
 
 
 def test_whoever_waits_is_woken_when_everything_is_taken(client: Client, loop: ManualLoop) -> None:
     """And not before."""
-    full(client)
+    full(loop, client)
     task = waiting(loop, client)
     client.take(10)
     loop.turn()
@@ -189,7 +194,7 @@ def test_whoever_waits_is_woken_when_everything_is_taken(client: Client, loop: M
 def test_whoever_waits_can_be_woken(client: Client, loop: ManualLoop) -> None:
     """Because something else has happened; what waits, waits on."""
     client.sink.release()
-    full(client)
+    full(loop, client)
     task = waiting(loop, client)
     client.sink.release()
     client.sink.release()
@@ -201,7 +206,7 @@ def test_whoever_waits_can_be_woken(client: Client, loop: ManualLoop) -> None:
 
 def test_a_client_that_takes_nothing_for_too_long_is_slow(client: Client, loop: ManualLoop) -> None:
     """As long as the limit, no longer."""
-    full(client)
+    full(loop, client)
     task = waiting(loop, client)
     client.stall()
     loop.turn()
@@ -211,7 +216,7 @@ def test_a_client_that_takes_nothing_for_too_long_is_slow(client: Client, loop: 
 
 def test_to_a_client_that_has_gone_nothing_can_be_written(client: Client, loop: ManualLoop) -> None:
     """Neither an event nor a beat, and nobody waits for it."""
-    full(client)
+    full(loop, client)
     client.leave()
     with pytest.raises(ClientGone):
         client.sink.write(b"data: x\n\n")
@@ -223,7 +228,7 @@ def test_to_a_client_that_has_gone_nothing_can_be_written(client: Client, loop: 
 
 def test_whoever_waits_for_a_client_that_goes_learns_of_it(client: Client, loop: ManualLoop) -> None:
     """At once from the wait, or from the next look."""
-    full(client)
+    full(loop, client)
     task = waiting(loop, client)
     client.leave()
     loop.turn()
@@ -244,16 +249,17 @@ def http(loop: ManualLoop) -> Iterator[OverHttp]:
     client.leave()
 
 
-def test_each_write_is_one_chunk_of_http(http: OverHttp) -> None:
+def test_what_is_packed_together_is_one_chunk_of_http(http: OverHttp, loop: ManualLoop) -> None:
     """In one piece, with its size in front."""
-    http.sink.write(b"data: x\n\n" * 2)
+    http.sink.write(http.sink.packing.pack([Frame(b"x"), Frame(b"x")]))
     http.sink.beat()
+    loop.turn()
     assert http.transport.arrived == b"12\r\n" + b"data: x\n\n" * 2 + b"\r\n5\r\n: hb\n\r\n"
 
 
 def test_a_slow_client_that_takes_a_little_is_given_time(http: OverHttp, loop: ManualLoop) -> None:
     """The limit is without progress: with some it begins anew."""
-    full(http)
+    full(loop, http)
     task = waiting(loop, http)
     for _ in range(4):
         http.take(1)
@@ -271,9 +277,9 @@ def test_a_socket_that_closes_is_as_good_as_gone(http: OverHttp) -> None:
         http.sink.write(b"data: x\n\n")
 
 
-def test_what_waits_for_a_client_that_is_cut_off_is_thrown_away(http: OverHttp) -> None:
+def test_what_waits_for_a_client_that_is_cut_off_is_thrown_away(http: OverHttp, loop: ManualLoop) -> None:
     """At once, and a second time does no harm."""
-    full(http)
+    full(loop, http)
     http.socket_sink.abort()
     http.socket_sink.abort()
     assert http.transport.get_write_buffer_size() == 0

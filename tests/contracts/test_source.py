@@ -15,6 +15,7 @@ from gateway.sources.markdown import Passage
 from gateway.sources.openai import OpenAISource
 from gateway.sources.passages import Library
 from gateway.transport.route import route_to
+from gateway.turn import Turn
 from tests.doubles import END, ScriptedSource, question
 from tests.house import eventually
 from tests.upstream import Upstream, answer, streamed, upstream
@@ -33,6 +34,7 @@ def openai_source(service: Upstream) -> OpenAISource:
     """Towards a scripted upstream."""
     return OpenAISource(
         route_to(service.url),
+        Turn(),
         api_key="k",
         connect_s=5,
         models_s=5,

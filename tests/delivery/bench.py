@@ -107,7 +107,7 @@ class Reader:
 
         async def run() -> Ending:
             encoder = dialect.encoder(bench.stream, unnamed=unnamed)
-            with bench.framers.lend(bench.stream, encoder, self.sink.pack) as lent:
+            with bench.framers.lend(bench.stream, encoder, self.sink.packing) as lent:
                 cursor = Cursor(bench.stream, place)
                 self.connection = Connection(
                     cursor, framer or lent, self.sink, bench.heart, bench.patience, bench.metrics

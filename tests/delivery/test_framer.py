@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from gateway.delivery.framer import Framers
+from gateway.delivery.packing import CHUNKED
 from gateway.dialects.native import NativeEncoder
 from gateway.events import Record, Text
 from gateway.sse import Frame
@@ -16,6 +17,7 @@ class Counting(NativeEncoder):
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # passed on as they are
         self.asked: list[int] = []
+        self.layout = None
 
     def encode(self, record: Record) -> Sequence[Frame]:
         self.asked.append(record.seq)
@@ -26,7 +28,7 @@ def test_live_readers_of_one_kind_share_the_bytes() -> None:
     """An event is put into words once, however many read it; and each gets the very same object."""
     with Bench() as bench:
         counting = Counting(bench.stream, unnamed=False)
-        with bench.framers.lend(bench.stream, counting, RecordingSink().pack):
+        with bench.framers.lend(bench.stream, counting, RecordingSink().packing):
             readers = [bench.read() for _ in range(3)]
             counting.asked.clear()
             bench.append(Text("a"))
@@ -53,18 +55,14 @@ def test_catching_up_does_not_disturb_who_is_live() -> None:
 def test_a_framer_lives_as_long_as_anybody_uses_it() -> None:
     """One for each stream, epoch, way of telling and kind of sink; then it is forgotten."""
     framers, stream = Framers(), stream_of()
-    pack = RecordingSink().pack
-
-    def other_pack(frames: Sequence[Frame]) -> bytes:
-        return b""
-
-    with framers.lend(stream, NATIVE.encoder(stream, unnamed=False), pack) as one:
+    packing = RecordingSink().packing
+    with framers.lend(stream, NATIVE.encoder(stream, unnamed=False), packing) as one:
         with (
-            framers.lend(stream, NATIVE.encoder(stream, unnamed=False), pack) as same,
-            framers.lend(stream, NATIVE.encoder(stream, unnamed=True), pack) as unnamed,
-            framers.lend(stream, OPENAI.encoder(stream), pack) as openai,
-            framers.lend(stream, NATIVE.encoder(stream, unnamed=False), other_pack) as packed,
-            framers.lend(other := stream_of(), NATIVE.encoder(other, unnamed=False), pack) as others,
+            framers.lend(stream, NATIVE.encoder(stream, unnamed=False), packing) as same,
+            framers.lend(stream, NATIVE.encoder(stream, unnamed=True), packing) as unnamed,
+            framers.lend(stream, OPENAI.encoder(stream), packing) as openai,
+            framers.lend(stream, NATIVE.encoder(stream, unnamed=False), CHUNKED) as packed,
+            framers.lend(other := stream_of(), NATIVE.encoder(other, unnamed=False), packing) as others,
         ):
             assert same is one
             assert len({id(framer) for framer in (one, unnamed, openai, packed, others)}) == 5
@@ -76,9 +74,9 @@ def test_a_framer_lives_as_long_as_anybody_uses_it() -> None:
 def test_a_new_epoch_is_framed_anew() -> None:
     """Its ids are others."""
     framers, stream = Framers(), stream_of(Text("a"))
-    pack = RecordingSink().pack
-    with framers.lend(stream, NATIVE.encoder(stream, unnamed=False), pack) as before:
+    packing = RecordingSink().packing
+    with framers.lend(stream, NATIVE.encoder(stream, unnamed=False), packing) as before:
         stream.epoch += 1
-        with framers.lend(stream, NATIVE.encoder(stream, unnamed=False), pack) as after:
+        with framers.lend(stream, NATIVE.encoder(stream, unnamed=False), packing) as after:
             assert before is not after
             assert b"-2-1\n" in after.frame([Record(1, Text("a"))])

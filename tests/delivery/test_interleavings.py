@@ -88,7 +88,7 @@ class Play:
         self.stream = stream_of(bounds=bounds)
         dialect = NativeDialect(default_model="m", grace_s=1, grace_max_s=1) if native else OpenAIDialect()
         # One for all connections, as where several read along.
-        self.framer = Framer(dialect.encoder(self.stream, unnamed=False), RecordingSink().pack)
+        self.framer = Framer(dialect.encoder(self.stream, unnamed=False), RecordingSink().packing)
         self.sink = RecordingSink()
         self._append([Opened("m")])
         self._connect(None, room)

@@ -7,6 +7,7 @@ import pytest
 
 from gateway.delivery.http import SseSink
 from gateway.errors import ClientGone
+from gateway.turn import Turn
 from tests.delivery.transport import ScriptedTransport, connected
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
@@ -29,18 +30,20 @@ async def begun(*, chunked: bool = True) -> tuple[SseSink, Counted]:
     protocol, _ = await connected()
     transport = Counted()
     protocol.transport, transport.protocol = transport, protocol
-    return SseSink(protocol, chunked=chunked, head=HEAD), transport
+    return SseSink(protocol, Turn(), chunked=chunked, head=HEAD), transport
 
 
-async def test_the_head_goes_out_with_the_first_bytes() -> None:
-    """All that is written in the turn in which the answer begins is one write; after it, each write is one."""
+async def test_what_is_written_in_one_turn_is_one_write() -> None:
+    """The head of the answer with the first bytes, and whatever comes together later."""
     sink, transport = await begun()
-    sink.write(b"a")
-    sink.write(b"b")
+    sink.write(sink.packing.wrap(b"a"))
+    sink.write(sink.packing.wrap(b"b"))
     assert transport.writes == []
     await asyncio.sleep(0)
-    sink.write(b"c")
-    assert transport.writes == [HEAD + b"1\r\na\r\n1\r\nb\r\n", b"1\r\nc\r\n"]
+    sink.write(sink.packing.wrap(b"c"))
+    sink.beat()
+    await asyncio.sleep(0)
+    assert transport.writes == [HEAD + b"1\r\na\r\n1\r\nb\r\n", b"1\r\nc\r\n5\r\n: hb\n\r\n"]
 
 
 async def test_a_head_without_a_body_waits_no_longer_than_a_turn() -> None:
@@ -54,8 +57,8 @@ async def test_the_last_bytes_go_out_with_the_end() -> None:
     """In one write, which ends the body for a client that knows chunks."""
     sink, transport = await begun()
     await asyncio.sleep(0)
-    sink.write(b"a", last=True)
-    sink.write(b"b", last=True)
+    sink.write(sink.packing.wrap(b"a"), last=True)
+    sink.write(sink.packing.wrap(b"b"), last=True)
     assert transport.writes == [HEAD]
     sink.finish()
     assert transport.writes[1:] == [b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n"]
@@ -64,7 +67,7 @@ async def test_the_last_bytes_go_out_with_the_end() -> None:
 async def test_what_was_held_goes_out_in_order() -> None:
     """Also where the last bytes were not the last."""
     sink, transport = await begun(chunked=False)
-    sink.write(b"a", last=True)
+    sink.write(sink.packing.wrap(b"a"), last=True)
     sink.beat()
     sink.finish()
     await asyncio.sleep(0)
@@ -74,7 +77,7 @@ async def test_what_was_held_goes_out_in_order() -> None:
 async def test_a_whole_answer_is_one_write() -> None:
     """Head, body and end of an answer that was there at once."""
     sink, transport = await begun()
-    sink.write(b"a", last=True)
+    sink.write(sink.packing.wrap(b"a"), last=True)
     sink.finish()
     await asyncio.sleep(0)
     assert transport.writes == [HEAD + b"1\r\na\r\n0\r\n\r\n"]
@@ -83,11 +86,11 @@ async def test_a_whole_answer_is_one_write() -> None:
 async def test_nothing_is_written_for_a_client_that_has_gone() -> None:
     """Neither what was held nor the end."""
     sink, transport = await begun()
-    sink.write(b"a")
+    sink.write(sink.packing.wrap(b"a"))
     transport.leave()
     await asyncio.sleep(0)
     with pytest.raises(ClientGone):
-        sink.write(b"b")
+        sink.write(sink.packing.wrap(b"b"))
     with pytest.raises(ClientGone):
         sink.finish()
     assert transport.writes == []
@@ -96,7 +99,7 @@ async def test_nothing_is_written_for_a_client_that_has_gone() -> None:
 async def test_an_answer_that_is_cut_off_gets_no_end() -> None:
     """The head goes out all the same: without one, a client would ask again as if nothing had happened."""
     sink, transport = await begun()
-    sink.write(b"a", last=True)
+    sink.write(sink.packing.wrap(b"a"), last=True)
     sink.abort()
     await asyncio.sleep(0)
     assert transport.writes == [HEAD + b"1\r\na\r\n"]

@@ -228,6 +228,7 @@ for number in range(3000):
 
 def test_to_tell_is_to_log_with_extra(pipe: _Pipe, log: logging.Logger, handler: logs.QueuedLines) -> None:
     """The same line; only cheaper."""
+    logs.request_id.set("")
     facts = {"stream_id": "s1", "seconds": 1.5, "reported": True, "error": "a\nb\x1b[31m"}
     log.info("stream ended", extra=facts)
     logs.tell(log, logging.INFO, "stream ended", facts)
