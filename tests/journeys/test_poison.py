@@ -2,14 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
 
 import aiohttp
 import pytest
 
-from gateway.dialects.openai import OpenAIEncoder
-from gateway.events import Record, Text
-from gateway.sse import Frame
+from gateway.delivery.packing import SsePacking, TextWriter
+from gateway.dialects.base import TextLayout
 from tests.house import eventually, house, see
 from tests.journeys.asking import ask_native
 from tests.upstream import answer, streamed, upstream
@@ -22,14 +20,19 @@ async def test_an_encoder_that_fails_ends_one_reading_and_is_logged_once(
     gap_s: float, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its client sees a cut and not a silence without end; the log and its other readers go on."""
-    encode = OpenAIEncoder.encode
+    text_writer = SsePacking.text_writer
 
-    def stumbling(self: OpenAIEncoder, record: Record) -> Sequence[Frame]:
-        if isinstance(record.event, Text) and "poison" in record.event.token:
-            raise TypeError("no words for this")
-        return encode(self, record)
+    def stumbling(self: SsePacking, layout: TextLayout) -> TextWriter:
+        write = text_writer(self, layout)
 
-    monkeypatch.setattr(OpenAIEncoder, "encode", stumbling)
+        def stumble(seq: int, token: str) -> bytes:
+            if not layout.event and "poison" in token:
+                raise TypeError("no words for this")
+            return write(seq, token)
+
+        return stumble
+
+    monkeypatch.setattr(SsePacking, "text_writer", stumbling)
     async with (
         upstream(streamed(answer(TOKENS), gap_s)) as service,
         house(OPENAI_BASE_URL=service.url) as gateway,
