@@ -94,6 +94,7 @@ class Pipeline:
     def _outlet(self, stream: Stream, *, last: bool) -> Outlet:
         """Where the source pours: through the stages into the log, until the text ends."""
         feed, append, provider, metrics = self._feed, stream.append, self.source.name, self._metrics
+        came, now_s = metrics.chunks(provider), time.monotonic
         last_content_at, seen, over = 0.0, 0, False
 
         def outlet(batch: Batch) -> None:
@@ -102,9 +103,9 @@ class Pipeline:
                 return
             append(feed(batch))
             if stream.content_events != seen:
-                now, seen = time.monotonic(), stream.content_events
+                now, seen = now_s(), stream.content_events
                 if last_content_at:
-                    metrics.chunk(provider, now - last_content_at)
+                    came(now - last_content_at)
                 else:
                     self.first_content_at = now
                     metrics.first_chunk(provider, now - self._started)

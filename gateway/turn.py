@@ -32,7 +32,8 @@ class Turn:
         self._loop = loop
         self._read: list[tuple[Callable[[bytes], None], bytes]] = []
         self._read_bytes = 0
-        self._written: list[Writing] = []
+        self.written: list[Writing] = []
+        """Who holds bytes back until the turn is over; to be joined by `wrote`."""
         self._due = False
 
     def read(self, take: Callable[[bytes], None], data: bytes) -> None:
@@ -46,7 +47,7 @@ class Turn:
 
     def wrote(self, writing: Writing) -> None:
         """Have `writing` let go of its bytes behind all that is read in this turn."""
-        self._written.append(writing)
+        self.written.append(writing)
         if not self._due:
             self._schedule()
 
@@ -58,7 +59,7 @@ class Turn:
 
     def _run(self) -> None:
         self._work_off()
-        written, self._written = self._written, []
+        written, self.written = self.written, []
         self._due = False
         for writing in written:
             try:

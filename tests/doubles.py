@@ -104,8 +104,11 @@ class RecordingMetrics(Metrics):
     def __init__(self) -> None:
         self.said: list[tuple[str, tuple[Any, ...]]] = []
         for name in vars(Metrics):
-            if not name.startswith("_"):
+            if not name.startswith("_") and name != "chunks":
                 setattr(self, name, partial(self._note, name))
+
+    def chunks(self, provider: str) -> Callable[[float], None]:
+        return partial(self._note, "chunk", provider)
 
     def _note(self, name: str, *values: Any) -> None:
         self.said.append((name, values))

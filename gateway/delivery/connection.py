@@ -140,7 +140,8 @@ class Connection:
         except Exception as error:
             self._fail(error)
             return
-        self._cursor.passed(records)
+        # LIVE is at the head: there is nothing to be counted.
+        self._cursor.at_the_head()
         if self.asked_at is not None and has_content([record.event for record in records]):
             self._first_content()
         if over:
@@ -184,19 +185,21 @@ class Connection:
         """Write what lies between the cursor and the head, as fast as the client takes it; then be LIVE."""
         while True:
             await self._drained()
-            if not self._sink.congested:
-                records = self._next()
-                if not records:
-                    self._live = not self._cursor.done and not self._sent_away
-                    self._lagging_since = 0.0
-                    self._merging = False
-                    self._abort_bytes = self._patience.abort_bytes
-                    return
-                self._write(self._framer.frame_once(records))
+            if self._sink.congested:
+                continue
+            records = self._next()
+            if records:
+                self._write(self._framer.frame_once(records), last=self._cursor.done)
                 if self.asked_at is not None and has_content([record.event for record in records]):
                     self._first_content()
-                # Others have their turn after each one of ours.
-                await asyncio.sleep(0)
+            if not records or (self._cursor.at_head and not self._lagging_since and not self._sink.congested):
+                self._live = not self._cursor.done and not self._sent_away
+                self._lagging_since = 0.0
+                self._merging = False
+                self._abort_bytes = self._patience.abort_bytes
+                return
+            # Others have their turn after each one of ours.
+            await asyncio.sleep(0)
 
     async def _drained(self) -> None:
         if self._trouble is not None:
@@ -242,12 +245,12 @@ class Connection:
     def _part(self, ending: Ending, reason: str, retry_ms: int = 0) -> Ending:
         frames = self._framer.encoder.farewell(reason, retry_ms=retry_ms)
         if frames:
-            self._write(self._framer.pack(frames))
+            self._write(self._framer.pack(frames), last=True)
         return ending
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, *, last: bool = False) -> None:
         if data:
-            self._sink.write(data)
+            self._sink.write(data, last=last)
             self.touched = self._heart.tick
 
     def _first_content(self) -> None:

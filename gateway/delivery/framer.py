@@ -16,7 +16,9 @@ class Framer:
     def __init__(self, encoder: Encoder, packing: Packing) -> None:
         self.encoder = encoder
         self._packing = packing
-        self._text = packing.text_writer(encoder.layout) if encoder.layout is not None else None
+        layout = encoder.layout
+        self._text = packing.text_writer(layout) if layout is not None else None
+        self._single = packing.wrapped_text_writer(layout) if layout is not None else None
         self.users = 0
         self._first = self._last = -1
         self._bytes = b""
@@ -30,8 +32,8 @@ class Framer:
         (first, event), last = records[0], records[-1][0]
         if first != self._first or last != self._last:
             self._first, self._last = first, last
-            if first == last and type(event) is Text and self._text is not None:
-                self._bytes = self._packing.wrap(self._text(first, event))
+            if first == last and type(event) is Text and self._single is not None:
+                self._bytes = self._single(first, event)
             else:
                 self._bytes = self.frame_once(records)
         return self._bytes

@@ -14,7 +14,8 @@ class SsePacking:
     """There are two of it, shared by all sinks of their kind, so that readers can share what it makes."""
 
     def __init__(self, *, chunked: bool) -> None:
-        self.wrap = _chunk if chunked else bytes
+        self._chunked = chunked
+        self.wrap: Callable[[bytes], bytes] = _chunk if chunked else bytes
 
     def pack(self, frames: Sequence[Frame]) -> bytes:
         """Frames, ready to be written; nothing for none."""
@@ -32,6 +33,18 @@ class SsePacking:
             return lambda seq, token: before + dumps(token) + after + b"\n"
         after += b"id: " + layout.id_prefix
         return lambda seq, token: b"%b%b%b%d\n\n" % (before, dumps(token), after, seq)
+
+    def wrapped_text_writer(self, layout: TextLayout) -> TextWriter:
+        """Makes the same, wrapped: a single text is what is nearly always written."""
+        write = self.text_writer(layout)
+        if not self._chunked:
+            return write
+
+        def wrapped(seq: int, token: str) -> bytes:
+            data = write(seq, token)
+            return b"%x\r\n%b\r\n" % (len(data), data)
+
+        return wrapped
 
 
 def _chunk(data: bytes) -> bytes:

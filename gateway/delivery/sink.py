@@ -22,6 +22,9 @@ class Packing(Protocol):
     def text_writer(self, layout: TextLayout) -> Callable[[int, str], bytes]:
         """Makes of a seq and a token what `encode` would make of that text's frame, but faster."""
 
+    def wrapped_text_writer(self, layout: TextLayout) -> Callable[[int, str], bytes]:
+        """Makes the same, wrapped."""
+
 
 class Sink(Protocol):
     """Takes bytes at once and tells when the client does not keep up. Raises `ClientGone` once it has gone."""

@@ -25,13 +25,16 @@ class Deadline:
 
     async def pour(self, request: StreamRequest, outlet: Outlet, skip: int = 0) -> None:
         """The batches of the source, as long as they come in time."""
-        alarm = _Alarm(self._total_s, self._silence_s)
-        alarm.set("the first token", self._first_token_s)
+        alarm = _Alarm(self._first_token_s, self._silence_s, self._total_s)
+        now = asyncio.get_running_loop().time
 
         def watched(batch: Batch) -> None:
             outlet(batch)
             if batch[0].is_content or has_content(batch):
-                alarm.progressed()
+                if alarm.heard_at:
+                    alarm.heard_at = now()
+                else:
+                    alarm.begun()
 
         try:
             await self._source.pour(request, watched, skip)
@@ -53,60 +56,48 @@ class Deadline:
 
 
 class _Alarm:
-    """One timer for a whole stream: moving the time ahead costs an assignment, not a timer.
+    """One timer for a whole stream: when something was heard is noted, and looked at when the timer is over.
 
     It rings by cancelling the task that made it, which is the one that waits for the source.
     """
 
-    def __init__(self, total_s: float, silence_s: float) -> None:
+    def __init__(self, first_token_s: float, silence_s: float, total_s: float) -> None:
         self._loop = asyncio.get_running_loop()
-        self._time = self._loop.time
-        self._end = self._time() + total_s
-        self._total_s = total_s
+        self._began = self._loop.time()
+        self._first_token_s = first_token_s
         self._silence_s = silence_s
-        self._due = self._end
-        self._what = ""
-        self._limit_s = total_s
+        self._total_s = total_s
         self._task = asyncio.current_task()
-        self._timer: asyncio.TimerHandle | None = None
-        self._begun = False
+        self.heard_at = 0.0
         self.rung = False
+        self._timer = self._loop.call_at(self._due(), self._look)
 
-    def set(self, what: str, limit_s: float) -> None:
-        """From now on `what` must arrive within `limit_s`."""
-        self._due = self._time() + limit_s
-        self._what, self._limit_s = what, limit_s
-        if self._timer is None or self._timer.when() > self._due:
-            self._arm()
-
-    def progressed(self) -> None:
-        """The next token must arrive in time again."""
-        if self._begun:
-            self._due = self._time() + self._silence_s
-        else:
-            self._begun = True
-            self.set("the next token", self._silence_s)
+    def begun(self) -> None:
+        """The first content is there: from now on it is silence that counts."""
+        self.heard_at = self._loop.time()
+        if self._due() < self._timer.when():
+            self._timer.cancel()
+            self._timer = self._loop.call_at(self._due(), self._look)
 
     def stop(self) -> None:
         """No more ringing."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.cancel()
 
     def timeout(self) -> GatewayError:
         """What was not in time."""
-        if self._time() >= self._end:
+        if self._loop.time() >= self._began + self._total_s:
             return GatewayError(Code.UPSTREAM_TIMEOUT, f"the answer did not end within {self._total_s:g} s")
-        return GatewayError(Code.UPSTREAM_TIMEOUT, f"{self._what} did not come within {self._limit_s:g} s")
+        what, limit_s = ("next", self._silence_s) if self.heard_at else ("first", self._first_token_s)
+        return GatewayError(Code.UPSTREAM_TIMEOUT, f"the {what} token did not come within {limit_s:g} s")
 
-    def _arm(self) -> None:
-        self.stop()
-        self._timer = self._loop.call_at(min(self._due, self._end), self._ring)
+    def _due(self) -> float:
+        next_s = self.heard_at + self._silence_s if self.heard_at else self._began + self._first_token_s
+        return min(next_s, self._began + self._total_s)
 
-    def _ring(self) -> None:
-        self._timer = None
-        if self._time() < min(self._due, self._end):
-            self._arm()
+    def _look(self) -> None:
+        due = self._due()
+        if self._loop.time() < due:
+            self._timer = self._loop.call_at(due, self._look)
         elif self._task is not None:
             self.rung = True
             self._task.cancel()

@@ -74,6 +74,10 @@ class Cursor:
             self.passed(records)
         return records
 
+    def at_the_head(self) -> None:
+        """Stand at the head of the log: all that was new there has been handed on by somebody else."""
+        self.seq, self.bytes_seen = self.stream.head, self.stream.bytes_ever
+
     def passed(self, records: Sequence[Record]) -> None:
         """Stand behind `records`, which were handed on by somebody else or just now."""
         self.seq = records[-1].seq

@@ -1,10 +1,10 @@
 """Names of streams and places in them: `{sid}-{epoch}-{seq}` on the wire."""
 
 import re
-import secrets
 from typing import NamedTuple
 
 from gateway.errors import Code, GatewayError
+from gateway.randomness import Names
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 SID_LENGTH = 22
@@ -22,14 +22,12 @@ class Place(NamedTuple):
     seq: int
 
 
+_SIDS = Names(ALPHABET, SID_LENGTH)
+
+
 def new_sid() -> str:
     """A name nobody can guess; it is no credential all the same, the owner is checked as well."""
-    number = secrets.randbits(128)
-    characters = []
-    for _ in range(SID_LENGTH):
-        number, digit = divmod(number, 62)
-        characters.append(ALPHABET[digit])
-    return "".join(characters)
+    return _SIDS.new()
 
 
 def parse_place(text: str) -> Place:

@@ -138,31 +138,11 @@ class Stream:
 
         Raises `STORE_FULL` when the keeper cannot bear that the stream goes on growing.
         """
-        if self.sealed:
+        if self.sealed and self.terminal not in events:
             self.late_events += len(events)
             return
-        if not self._append(events):
-            raise GatewayError(Code.STORE_FULL, "running streams fill the memory set aside for logs", retry_after_s=5)
-
-    def seal(self, reason: str = "") -> None:
-        """Nothing but the terminal event may be appended from now on; the first reason given is kept."""
-        if not self.sealed:
-            self.sealed = True
-            self.seal_reason = reason
-
-    def finish(self, terminal: Completed | Failed) -> None:
-        """Append the one terminal event; a second one is dropped."""
-        if self.terminal is not None:
-            self.late_events += 1
-            return
-        self.sealed = True
-        self.terminal = terminal
-        self._append([terminal])
-
-    def _append(self, events: Sequence[Event]) -> bool:
-        """Whether there is room for more."""
         if not events:
-            return True
+            return
         count, first, bytes_before, exact = len(events), self.head + 1, self.bytes, self._events
         self.head += count
         exact += events
@@ -185,7 +165,23 @@ class Stream:
         room = self.on_growth is None or self.on_growth(self.bytes - bytes_before)
         if self._readers:
             self._tell(list(map(as_record, enumerate(events, first))))
-        return room
+        if not room and self.terminal is None:
+            raise GatewayError(Code.STORE_FULL, "running streams fill the memory set aside for logs", retry_after_s=5)
+
+    def seal(self, reason: str = "") -> None:
+        """Nothing but the terminal event may be appended from now on; the first reason given is kept."""
+        if not self.sealed:
+            self.sealed = True
+            self.seal_reason = reason
+
+    def finish(self, terminal: Completed | Failed) -> None:
+        """Append the one terminal event; a second one is dropped."""
+        if self.terminal is not None:
+            self.late_events += 1
+            return
+        self.sealed = True
+        self.terminal = terminal
+        self.append([terminal])
 
     def forget_question(self) -> None:
         """Once the answer has ended, what was asked is not needed any more to tell it."""

@@ -1,5 +1,6 @@
 """Metrics in the words of the domain. This class is the null object: every verb, and no effect."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 
@@ -31,8 +32,9 @@ class Metrics:
     def first_chunk(self, provider: str, seconds: float) -> None:
         """The upstream's first content arrived."""
 
-    def chunk(self, provider: str, gap_s: float) -> None:
-        """More content arrived from the upstream."""
+    def chunks(self, provider: str) -> Callable[[float], None]:
+        """To be called with the gap in seconds whenever more content arrived from the upstream: once for each token."""
+        return _nothing
 
     def first_token(self, dialect: str, provider: str, seconds: float) -> None:
         """The first content was written to the client that asked."""
@@ -81,3 +83,7 @@ class Metrics:
 
     def log_lines_dropped(self, count: int) -> None:
         """Log lines given up because the log's reader does not read."""
+
+
+def _nothing(gap_s: float) -> None:
+    """The null object's recorder."""

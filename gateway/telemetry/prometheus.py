@@ -4,7 +4,7 @@ Names and buckets are OpenTelemetry's GenAI conventions where they exist, `ssegw
 gateway knows. No label ever holds a user, session, stream or path.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from threading import Lock
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
@@ -138,8 +138,8 @@ class PrometheusMetrics(Metrics):
     def first_chunk(self, provider: str, seconds: float) -> None:
         self._first_chunk[provider].add(seconds)
 
-    def chunk(self, provider: str, gap_s: float) -> None:
-        self._gap[provider].add(gap_s)
+    def chunks(self, provider: str) -> Callable[[float], None]:
+        return self._gap[provider].add
 
     def first_token(self, dialect: str, provider: str, seconds: float) -> None:
         self._ttft[dialect, provider].add(seconds)

@@ -1,6 +1,7 @@
 """Dialling: a connected socket, over whichever address answers first, through a proxy's tunnel where there is one."""
 
 import asyncio
+import ipaddress
 import socket
 import time
 from typing import Any
@@ -42,11 +43,16 @@ class Dialler:
         return sock
 
     async def _resolve(self) -> list[Any]:
+        """Where to connect to. Resolvers run in threads, which on a busy core can take long: an address asks none."""
         if time.monotonic() >= self._believed_until:
             host, port = self._route.hop
             loop = asyncio.get_running_loop()
-            self._addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            self._believed_until = time.monotonic() + ADDRESSES_KEPT_S
+            try:
+                self._addresses = [_address(host, port)]
+                self._believed_until = float("inf")
+            except ValueError:
+                self._addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                self._believed_until = time.monotonic() + ADDRESSES_KEPT_S
         return self._addresses
 
     async def _tunnel(self, sock: socket.socket) -> None:
@@ -65,3 +71,10 @@ class Dialler:
                 raise GatewayError(Code.UPSTREAM_UNAVAILABLE, "the proxy did not answer")
         if head.split(b" ", 2)[1:2] != [b"200"]:
             raise GatewayError(Code.UPSTREAM_UNAVAILABLE, "the proxy refused to connect to the upstream")
+
+
+def _address(host: str, port: int) -> tuple[Any, ...]:
+    """What `getaddrinfo` gives for an address. Raises ValueError for a name."""
+    family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
+    rest = (0, 0) if family is socket.AF_INET6 else ()
+    return family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port, *rest)

@@ -2,12 +2,16 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 import aiohttp
 import pytest
 
 from gateway.delivery.packing import SsePacking, TextWriter
 from gateway.dialects.base import TextLayout
+from gateway.dialects.openai import OpenAIEncoder
+from gateway.events import Record, Text
+from gateway.sse import Frame
 from tests.house import eventually, house, see
 from tests.journeys.asking import ask_native
 from tests.upstream import answer, streamed, upstream
@@ -32,7 +36,16 @@ async def test_an_encoder_that_fails_ends_one_reading_and_is_logged_once(
 
         return stumble
 
+    encode = OpenAIEncoder.encode
+
+    def stumbling_too(self: OpenAIEncoder, record: Record) -> Sequence[Frame]:
+        if isinstance(record.event, Text) and "poison" in record.event:
+            raise TypeError("no words for this")
+        return encode(self, record)
+
+    # Text of its own, and text that has been folded.
     monkeypatch.setattr(SsePacking, "text_writer", stumbling)
+    monkeypatch.setattr(OpenAIEncoder, "encode", stumbling_too)
     async with (
         upstream(streamed(answer(TOKENS), gap_s)) as service,
         house(OPENAI_BASE_URL=service.url) as gateway,

@@ -23,7 +23,7 @@ def play(metrics: Metrics) -> None:
         for seconds in (0.0, 0.00005, 0.001, 0.0011, 0.5, 1.0, 1.01, 700.0):
             metrics.stream_opened(dialect, seconds)
             metrics.first_chunk(provider, seconds)
-            metrics.chunk(provider, seconds)
+            metrics.chunks(provider)(seconds)
             metrics.first_token(dialect, provider, seconds)
             metrics.output(provider, 4, seconds)
             metrics.cancel_lag(seconds)
@@ -120,7 +120,7 @@ def test_a_scrape_amid_the_writing_agrees_with_itself() -> None:
     def write() -> None:
         while not done.is_set():
             for number in range(200):
-                metrics.chunk(f"provider{number % 20}", number / 100)
+                metrics.chunks(f"provider{number % 20}")(number / 100)
                 metrics.refused(f"CODE{number}")
 
     before: dict[object, float] = {}
