@@ -40,14 +40,14 @@ class Framer:
 
     def frame_once(self, records: Sequence[Record]) -> bytes:
         """The same without remembering, for catching up."""
-        data = b"".join(map(self._encode, records))
-        return self._packing.wrap(data) if data else data
-
-    def _encode(self, record: Record) -> bytes:
-        seq, event = record
-        if type(event) is Text and self._text is not None:
-            return self._text(seq, event)
-        return b"".join(map(self._packing.encode, self.encoder.encode(record)))
+        text, encode, pieces = self._text, self.encoder.encode, list[bytes]()
+        for record in records:
+            seq, event = record
+            if type(event) is Text and text is not None:
+                pieces.append(text(seq, event))
+            else:
+                pieces.extend(map(self._packing.encode, encode(record)))
+        return self._packing.wrap(b"".join(pieces)) if pieces else b""
 
 
 class Framers:

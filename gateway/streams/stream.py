@@ -286,7 +286,8 @@ class Stream:
             stop = min(stop, start + max_events)
         total = 0
         for end in range(start, stop):
-            total += self._events[end].size
+            event = self._events[end]
+            total += len(event) if type(event) is Text else event.size
             if total > max_bytes:
                 return self._exact(start, end + 1)
         return self._exact(start, stop)
@@ -331,7 +332,7 @@ class Stream:
 
     def _exact(self, start: int, stop: int) -> list[Record]:
         """Some of the records that are kept one by one, by their index."""
-        return [Record(seq, event) for seq, event in enumerate(self._events[start:stop], self.exact_from + start)]
+        return list(map(as_record, enumerate(self._events[start:stop], self.exact_from + start)))
 
     def _kept(self, seq: int = 0) -> Iterator[Record]:
         """Everything kept behind `seq`, in order."""
