@@ -211,7 +211,7 @@ class RecordingSink:
         self.write(HEARTBEAT)
         self.beats += 1
 
-    def on_congestion(self, tell: Callable[[], None]) -> None:
+    def on_congestion(self, tell: Callable[[], None] | None) -> None:
         self._tell = tell
 
     @property

@@ -116,6 +116,7 @@ class Connection:
             log.exception("a connection failed", extra={"stream_id": self._stream.sid})
             return Ending.BROKEN
         finally:
+            self._sink.on_congestion(None)
             self._heart.remove(self)
             self._stream.detach(self)
 

@@ -47,8 +47,8 @@ class SseSink:
         if head:
             turn.wrote(self)
 
-    def on_congestion(self, tell: Callable[[], None]) -> None:
-        """Have `tell` called when bytes begin to wait in this process."""
+    def on_congestion(self, tell: Callable[[], None] | None) -> None:
+        """Have `tell` called when bytes begin to wait in this process, or nobody any more."""
         self._protocol.on_pause = tell
 
     def write(self, data: bytes, *, last: bool = False) -> None:
@@ -70,7 +70,6 @@ class SseSink:
             raise ClientGone
         if self._chunked:
             self._held += END_OF_CHUNKS
-        self._protocol.on_pause = None
         self.let_go()
 
     def let_go(self) -> None:
@@ -99,7 +98,6 @@ class SseSink:
 
     def abort(self) -> None:
         """Cut the connection: the client must see that an answer began, and that this was no proper end."""
-        self._protocol.on_pause = None
         self.let_go()
         self._protocol.abort()
 
@@ -229,16 +227,18 @@ def refuse_ended(stream: Stream) -> None:
     terminal = stream.terminal
     if isinstance(terminal, Failed):
         code = Code[terminal.code]
-        error = GatewayError(code, terminal.message, status=terminal.status, retry_after_s=terminal.retry_after_s)
-    elif terminal is not None and (terminal.status, terminal.finish_reason) == ("cancelled", DRAINING):
+        raise _ended(GatewayError(code, terminal.message, status=terminal.status, retry_after_s=terminal.retry_after_s))
+    if terminal is not None and (terminal.status, terminal.finish_reason) == ("cancelled", DRAINING):
         # Nothing was said yet: another process may be asked the same.
         raise GatewayError(Code.DRAINING, retry_after_s=2)
-    elif terminal is not None and terminal.status == "cancelled":
-        error = GatewayError(Code.CANCELLED, f"the stream was cancelled ({terminal.finish_reason})")
-    else:
-        return
+    if terminal is not None and terminal.status == "cancelled":
+        raise _ended(GatewayError(Code.CANCELLED, f"the stream was cancelled ({terminal.finish_reason})"))
+
+
+def _ended(error: GatewayError) -> GatewayError:
+    """`error`, which ended a stream. No variable may hold it where it is raised, or it would hold itself."""
     error.ended_a_stream = True
-    raise error
+    return error
 
 
 def _resume_result(reading: Reading, cursor: Cursor) -> str:

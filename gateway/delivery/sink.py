@@ -37,8 +37,11 @@ class Sink(Protocol):
     def beat(self) -> None:
         """Show that the connection lives, in a way that no client takes for an event."""
 
-    def on_congestion(self, tell: Callable[[], None]) -> None:
-        """Have `tell` called when the client's socket is full and bytes begin to wait in this process."""
+    def on_congestion(self, tell: Callable[[], None] | None) -> None:
+        """Have `tell` called when the client's socket is full and bytes begin to wait in this process.
+
+        None when nobody listens any more: else the two would hold each other.
+        """
 
     @property
     def congested(self) -> bool:

@@ -69,6 +69,8 @@ class OpenAISource:
             await answer.over
         finally:
             connection.leave(answer, at_end=answer.let_end)
+            # An error holds this frame; if the frame went on to hold the error's future, they would be a cycle.
+            del answer
 
     async def models(self) -> list[str]:
         """The names of the models that the upstream offers."""

@@ -76,6 +76,9 @@ class Answer:
         """The answer is over, and not whole. What arrived before is said before, however the network cut the bytes."""
         self.rested()
         if not self.over.done():
+            if isinstance(error, GatewayError):
+                # Nobody asks where it was raised, and the frames there would hold us, who hold it.
+                error.__traceback__ = error.__cause__ = error.__context__ = None
             self.over.set_exception(error)
 
     def _read(self, data: bytes) -> None:

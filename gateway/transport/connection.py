@@ -122,6 +122,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._transport = None
+        # It holds us, so that nobody else could let go of us.
+        del self.data_received
         listener = self._listener
         self._hush()
         if listener is not None:
