@@ -149,7 +149,7 @@ async def test_a_short_answer_takes_no_more_calls_than_it_did(scripted: Scripted
 
 
 async def test_a_token_in_the_log_takes_the_memory_of_its_text(scripted: Scripted) -> None:
-    """And the garbage collector has no object more to look at than that: an instance of any class of ours is tracked."""
+    """And the garbage collector has no object more to look at than that; an instance of a class of ours is one."""
     await scripted.open("native")
     await _say(scripted, 0, 5_000)
     gc.collect()
