@@ -15,7 +15,7 @@ from bench import host, peers, publish, tables
 from bench.charts import write_charts
 from bench.results import Results, load
 from bench.runner import Runner
-from bench.running import Bed, BenchError
+from bench.running import Bed, BenchError, end_all
 from bench.scenarios import QUICK, SCENARIOS
 from bench.targets import ROOT, STATE, Target, custom, find_nginx, known
 
@@ -70,6 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nbench: stopped", file=sys.stderr)
         return 130
+    finally:
+        end_all()
 
 
 def _terminated(*_: object) -> NoReturn:

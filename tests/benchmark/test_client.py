@@ -93,9 +93,9 @@ def test_latency_is_the_time_since_the_stamp() -> None:
     assert isinstance(latency, dict)
     assert isinstance(ttft, dict)
     assert latency["n"] == told["tokens"] == 2
-    assert 300 <= latency["p50"]
+    assert latency["p50"] >= 300
     assert 400 <= latency["max"] < 10_000
-    assert 50 <= ttft["p50"]
+    assert ttft["p50"] >= 50
 
 
 def test_the_first_event_of_the_native_dialect_is_timed() -> None:
@@ -119,7 +119,10 @@ def test_a_connection_is_kept_and_opened_again_when_the_server_has_closed_it() -
 
 def test_the_load_is_what_was_ordered() -> None:
     """Both sides in one loop without anything between them: streams are replaced, all tokens arrive, some hang up."""
-    loop, load = Loop(), Load(20, rate=200, tokens=10, ttft_ms=1, ramp_per_s=200, warm_s=0.2, end_s=0.8, abort_share=0.3)
+    loop, load = (
+        Loop(),
+        Load(20, rate=200, tokens=10, ttft_ms=1, ramp_per_s=200, warm_s=0.2, end_s=0.8, abort_share=0.3),
+    )
     upstream = Upstream(loop, rate=load.rate, tokens=load.tokens, ttft_ms=load.ttft_ms)
     client = Client(loop, load, Request(), [upstream.port])
     watch = Watch(loop, client, [])
