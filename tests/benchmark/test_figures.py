@@ -105,6 +105,21 @@ def test_the_search_finds_the_most_that_holds(first: int, most: int) -> None:
     assert not any(figures["load_limited"] for figures in found)
 
 
+def test_a_search_that_begins_far_too_high_goes_by_the_cost() -> None:
+    """A target that costs 200 µs a token is asked for what that allows, instead of a little less each time."""
+    asked = []
+
+    def measure(wanted: Load) -> Figures:
+        asked.append(wanted.streams)
+        late = 1.0 if wanted.streams <= 90 else 1000.0
+        return run_of(
+            "x", streams=wanted.streams, tok_s=wanted.streams * 49.5, latency_ms={"p99": late}, us_per_token=200.0
+        )
+
+    assert search(5000, paced, measure, 1)[0]["streams"] == 90
+    assert asked[:2] == [5000, 90]
+
+
 def test_a_search_that_finds_nothing_says_nothing() -> None:
     """A target that fails with one stream holds none."""
     assert search(4, paced, lambda wanted: run_of("x", ends={"short": 1}), 3) == []
