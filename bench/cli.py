@@ -117,7 +117,7 @@ def _targets(options: argparse.Namespace) -> list[Target]:
 
 def _placed(bed: Bed) -> str:
     where = (
-        f"target on core {bed.target_core}, load on core {bed.load_core}" if bed.load_core else "one core: not pinned"
+        f"Target on core {bed.target_core}, load on core {bed.load_core}" if bed.load_core else "One core: not pinned"
     )
     return f"{where}; {'real-time' if bed.realtime else 'plain'} priority"
 
