@@ -94,9 +94,7 @@ class Connection:
         # Where nobody takes even a heartbeat, the write deadline runs from there on.
         self._sink.on_congestion(self._stop_live)
         try:
-            hello = self._framer.encoder.hello(resumed=self._cursor.resumed, retry_ms=retry_ms)
-            if hello:
-                self._write(self._framer.pack(hello))
+            self._write(self._framer.pack(self._framer.encoder.hello(resumed=self._cursor.resumed, retry_ms=retry_ms)))
             while True:
                 await self._catch_up()
                 if self._cursor.done:
