@@ -140,8 +140,8 @@ class Connection:
             return
         # LIVE is at the head: there is nothing to be counted.
         self._cursor.at_the_head()
-        if self.asked_at is not None and has_content([record.event for record in records]):
-            self._first_content()
+        if self.asked_at is not None:
+            self._look_for_content(records)
         if over:
             self._stop_live()
 
@@ -188,8 +188,8 @@ class Connection:
             records = self._next()
             if records:
                 self._write(self._framer.frame_once(records), last=self._cursor.done)
-                if self.asked_at is not None and has_content([record.event for record in records]):
-                    self._first_content()
+                if self.asked_at is not None:
+                    self._look_for_content(records)
             if not records or (self._cursor.at_head and not self._lagging_since and not self._sink.congested):
                 self._live = not self._cursor.done and not self._sent_away
                 self._lagging_since = 0.0
@@ -251,8 +251,9 @@ class Connection:
             self._sink.write(data, last=last)
             self.touched = self._heart.tick
 
-    def _first_content(self) -> None:
-        if self.asked_at is not None:
+    def _look_for_content(self, records: Sequence[Record]) -> None:
+        """The first content that is written to the client that asked is timed."""
+        if self.asked_at is not None and has_content([record.event for record in records]):
             self.first_token_s = time.monotonic() - self.asked_at
             self.asked_at = None
 
