@@ -15,7 +15,7 @@ from bench import host, peers, publish, tables
 from bench.charts import write_charts
 from bench.results import Results, load
 from bench.runner import Runner
-from bench.running import Bed, BenchError
+from bench.running import Bed, BenchError, end_all
 from bench.scenarios import QUICK, SCENARIOS
 from bench.targets import ROOT, STATE, Target, custom, find_nginx, known
 
@@ -70,6 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nbench: stopped", file=sys.stderr)
         return 130
+    finally:
+        end_all()
 
 
 def _terminated(*_: object) -> NoReturn:
@@ -115,7 +117,7 @@ def _targets(options: argparse.Namespace) -> list[Target]:
 
 def _placed(bed: Bed) -> str:
     where = (
-        f"target on core {bed.target_core}, load on core {bed.load_core}" if bed.load_core else "one core: not pinned"
+        f"Target on core {bed.target_core}, load on core {bed.load_core}" if bed.load_core else "One core: not pinned"
     )
     return f"{where}; {'real-time' if bed.realtime else 'plain'} priority"
 

@@ -9,7 +9,7 @@ from bench.load import Load
 from bench.progress import Progress
 from bench.running import Bed, BenchError, Stand, started
 from bench.scenarios import Case, Scenario, paced
-from bench.search import RUNS, search
+from bench.search import BUSY_SHARE, RUNS, search
 from bench.targets import Target
 
 START_S = 1.6
@@ -100,7 +100,7 @@ class Runner:
     def _first(self, target: Target) -> int:
         """Nine tenths of what a core should carry, from what a token cost this target before."""
         costs = [run["us_per_token"] for run in self.runs if run["target"] == target.name and run["scenario"] == "S2"]
-        return int(0.9e6 / (costs[-1] if costs and costs[-1] else FIRST_US) / 50)
+        return int(BUSY_SHARE * 1e6 / (costs[-1] if costs and costs[-1] else FIRST_US) / 50)
 
     def _keep(self, scenario: Scenario, case: Case, target: Target, number: int, figures: Figures) -> None:
         told = {"scenario": scenario.name, "case": case.name, "target": target.name, "round": number}

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -23,6 +24,8 @@ from bench.targets import ROOT, Place, Target
 START_LIMIT_S = 90.0
 STOP_LIMIT_S = 3.0
 LOG_LINES = 15
+STOPPING = {signal.SIGINT, signal.SIGTERM}
+SPAWNED: list["subprocess.Popen[bytes]"] = []
 
 
 class BenchError(Exception):
@@ -58,6 +61,33 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def spawn(command: list[str], place_it: Callable[[], None], **options: Any) -> "subprocess.Popen[bytes]":
+    """A process that Ctrl-C does not reach. A signal that comes meanwhile waits until the process is known."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+
+    def prepare() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        place_it()
+
+    fixed: dict[str, Any] = {"cwd": ROOT, "stdin": subprocess.DEVNULL, "start_new_session": True}
+    try:
+        process = subprocess.Popen(command, preexec_fn=prepare, **fixed, **options)
+        SPAWNED.append(process)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return process
+
+
+def end_all() -> None:
+    """Kill what is left of all that was spawned: a signal may have come before anybody could hold on to it."""
+    for process in SPAWNED:
+        if process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    SPAWNED.clear()
+
+
 class Process:
     """One process of a target, in a folder of its own."""
 
@@ -67,16 +97,9 @@ class Process:
         command = target.command(place)
         with self.log.open("wb") as log:
             try:
-                self._process = subprocess.Popen(
-                    command,
-                    cwd=ROOT,
-                    env=target.process_environment(place, environment),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                    preexec_fn=host.placed(bed.target_core, int(bed.realtime)),
-                )
+                told = target.process_environment(place, environment)
+                place_it = host.placed(bed.target_core, int(bed.realtime))
+                self._process = spawn(command, place_it, env=told, stdout=log, stderr=log)
             except OSError as error:
                 raise BenchError(f"{target.name} cannot be started: {error}") from error
         self.pid = self._process.pid
@@ -144,15 +167,9 @@ class Stand:
         """One run of the load; `progress` is called several times a second."""
         ports, pids = [process.port for process in self.processes], [process.pid for process in self.processes]
         order = Order(load, self.upstream, ports, pids, self.target.request)
-        load_process = subprocess.Popen(
-            [sys.executable, "-m", "bench.drive", order.to_json()],
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            preexec_fn=host.placed(self.bed.load_core, int(self.bed.realtime)),
-        )
+        command = [sys.executable, "-m", "bench.drive", order.to_json()]
+        place_it = host.placed(self.bed.load_core, int(self.bed.realtime))
+        load_process = spawn(command, place_it, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
             out, error = self._wait(load_process, progress)
         finally:

@@ -10,6 +10,8 @@ LATENCY_LIMIT_MS = 250
 LEAST_SHARE = 0.95
 STEP = 0.06
 RETREAT = 0.95
+BUSY_SHARE = 0.9
+"""Of a core, how much a target can use and still be in time."""
 CONFIRM_RUNS = 8
 LOAD_LIMIT_PCT = 90
 TARGET_BUSY_PCT = 85
@@ -38,6 +40,16 @@ def holds(load: Load, figures: Figures) -> bool:
     return bool(in_time and not fails(figures))
 
 
+def _next(good: int, bad: int, figures: Figures, rate: float) -> int:
+    """More, or between, or what the cost of a token promises when nothing held yet."""
+    if not bad:
+        return good * 5 // 4 + 1
+    if good:
+        return (good + bad) // 2
+    promised = BUSY_SHARE * 1e6 / (figures["us_per_token"] or 1e6) / rate
+    return max(1, min(bad * 3 // 4, int(promised)))
+
+
 def search(first: int, load_of: Callable[[int], Load], measure: Callable[[Load], Figures], runs: int) -> list[Figures]:
     """So many runs at the greatest number of streams that holds; none if there is no such number.
 
@@ -54,7 +66,7 @@ def search(first: int, load_of: Callable[[int], Load], measure: Callable[[Load],
             bad, limited = streams, is_load_limited(figures)
         if good and bad and bad - good <= max(1, STEP * good):
             break
-        streams = max(1, streams * 5 // 4 if not bad else (good + bad) // 2 if good else bad * 3 // 4)
+        streams = _next(good, bad, figures, load.rate)
     for _ in range(CONFIRM_RUNS):
         if not good or len(best) >= runs:
             break

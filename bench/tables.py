@@ -165,16 +165,19 @@ def headline(results: Results) -> str:
 
 def conditions(results: Results) -> str:
     """Where, when and with what it was measured."""
-    lines = []
+    lines, before = list[str](), ""
     for session in results.sessions:
-        machine, versions = session["machine"], session["versions"]
-        lines += [
-            f"- {session['date']}, revision {session['revision'] or 'unknown'}: {session['options']['rounds']} rounds; "
-            f"{session['options']['placing']}.",
-            f"  {machine['processor']}, {machine['cores']} cores, {machine['memory_mb']:,} MB, {machine['kernel']}.",
-            "  " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
-            *(f"  Did not run: {failure.splitlines()[0]}." for failure in session.get("failures", [])),
-        ]
+        machine, versions, options = session["machine"], session["versions"], session["options"]
+        where = (
+            f"  {options['placing']}. {machine['processor']}, {machine['cores']} cores, "
+            f"{machine['memory_mb']:,} MB, {machine['kernel']}.\n"
+            f"  {', '.join(f'{name} {version}' for name, version in versions.items())}."
+        )
+        rounds = f"{options['rounds']} round{'s' if options['rounds'] > 1 else ''}"
+        lines.append(f"- {session['date']}, revision {session['revision'] or 'unknown'}, {rounds}.")
+        lines += [where] if where != before else []
+        lines += [f"  Did not run: {failure.splitlines()[0]}." for failure in session.get("failures", [])]
+        before = where
     return "\n".join(lines)
 
 

@@ -5,7 +5,7 @@ place in a stream. `size` is what an event costs to keep, in bytes and without t
 the objects around it (`RECORD_OVERHEAD_BYTES`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
@@ -348,7 +348,7 @@ def nests_deeper(value: Any, limit: int) -> bool:
     return True
 
 
-def has_content(events: list[Event]) -> bool:
+def has_content(events: Sequence[Event]) -> bool:
     """Whether an answer has begun with any of these."""
     for event in events:  # noqa: SIM110  # once for each token: a generator would cost more than all the rest
         if event.is_content:

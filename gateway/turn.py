@@ -32,8 +32,7 @@ class Turn:
         self._loop = loop
         self._read: list[tuple[Callable[[bytes], None], bytes]] = []
         self._read_bytes = 0
-        self.written: list[Writing] = []
-        """Who holds bytes back until the turn is over; to be joined by `wrote`."""
+        self._written: list[Writing] = []
         self._due = False
 
     def read(self, take: Callable[[bytes], None], data: bytes) -> None:
@@ -47,7 +46,7 @@ class Turn:
 
     def wrote(self, writing: Writing) -> None:
         """Have `writing` let go of its bytes behind all that is read in this turn."""
-        self.written.append(writing)
+        self._written.append(writing)
         if not self._due:
             self._schedule()
 
@@ -59,7 +58,7 @@ class Turn:
 
     def _run(self) -> None:
         self._work_off()
-        written, self.written = self.written, []
+        written, self._written = self._written, []
         self._due = False
         for writing in written:
             try:

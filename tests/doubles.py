@@ -173,9 +173,9 @@ class RecordingReader:
         self.told: list[Record] = []
         self.calls = 0
 
-    def appended(self, records: Sequence[Record]) -> None:
+    def appended(self, first: int, events: Sequence[Event]) -> None:
         self.calls += 1
-        self.told += records
+        self.told += [Record(seq, event) for seq, event in enumerate(events, first)]
 
 
 class RecordingSink:

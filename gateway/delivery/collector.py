@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from gateway.errors import Code, GatewayError
-from gateway.events import Event, Record
+from gateway.events import Event
 from gateway.streams.stream import Stream
 
 
@@ -20,9 +20,9 @@ class Collector:
         self.events: list[Event] = stream.events()
         stream.attach(self)
 
-    def appended(self, records: Sequence[Record]) -> None:
+    def appended(self, first: int, events: Sequence[Event]) -> None:
         """More of the answer."""
-        self.events += [record.event for record in records]
+        self.events += events
 
     def close(self) -> None:
         """Be told no more."""

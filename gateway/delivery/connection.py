@@ -94,9 +94,7 @@ class Connection:
         # Where nobody takes even a heartbeat, the write deadline runs from there on.
         self._sink.on_congestion(self._stop_live)
         try:
-            hello = self._framer.encoder.hello(resumed=self._cursor.resumed, retry_ms=retry_ms)
-            if hello:
-                self._write(self._framer.pack(hello))
+            self._write(self._framer.pack(self._framer.encoder.hello(resumed=self._cursor.resumed, retry_ms=retry_ms)))
             while True:
                 await self._catch_up()
                 if self._cursor.done:
@@ -122,15 +120,15 @@ class Connection:
 
     # Told from outside, in a callback.
 
-    def appended(self, records: Sequence[Record]) -> None:
+    def appended(self, first: int, events: Sequence[Event]) -> None:
         """New at the head of the log: write it now if LIVE, else it is there when we catch up."""
         if not self._live:
             if self._lagging_since and self._cursor.lag_bytes > self._abort_bytes:
                 self._fail(SlowClient())
             return
         try:
-            data = self._framer.frame(records)
-            if len(data) > self._patience.turn_bytes and len(records) > 1:
+            data = self._framer.frame(first, events)
+            if len(data) > self._patience.turn_bytes and len(events) > 1:
                 # A burst: it goes out in turns, as far as the client takes it, or each reader would hold all of it.
                 self._stop_live()
                 return
@@ -143,8 +141,8 @@ class Connection:
             return
         # LIVE is at the head: there is nothing to be counted.
         self._cursor.at_the_head()
-        if self.asked_at is not None and has_content([record.event for record in records]):
-            self._first_content()
+        if self.asked_at is not None:
+            self._look_for_content(events)
         if over:
             self._stop_live()
 
@@ -191,8 +189,8 @@ class Connection:
             records = self._next()
             if records:
                 self._write(self._framer.frame_once(records), last=self._cursor.done)
-                if self.asked_at is not None and has_content([record.event for record in records]):
-                    self._first_content()
+                if self.asked_at is not None:
+                    self._look_for_content([record.event for record in records])
             if not records or (self._cursor.at_head and not self._lagging_since and not self._sink.congested):
                 self._live = not self._cursor.done and not self._sent_away
                 self._lagging_since = 0.0
@@ -254,8 +252,9 @@ class Connection:
             self._sink.write(data, last=last)
             self.touched = self._heart.tick
 
-    def _first_content(self) -> None:
-        if self.asked_at is not None:
+    def _look_for_content(self, events: Sequence[Event]) -> None:
+        """The first content that is written to the client that asked is timed."""
+        if self.asked_at is not None and has_content(events):
             self.first_token_s = time.monotonic() - self.asked_at
             self.asked_at = None
 

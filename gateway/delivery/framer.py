@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from gateway.delivery.sink import Packing
 from gateway.dialects.base import Encoder
-from gateway.events import Record, Text
+from gateway.events import Event, Record, Text, as_record
 from gateway.sse import Frame
 from gateway.streams.stream import Stream
 
@@ -20,26 +20,26 @@ class Framer:
         self._text = packing.text_writer(layout) if layout is not None else None
         self._single = packing.wrapped_text_writer(layout) if layout is not None else None
         self.users = 0
-        self._first = self._last = -1
+        self._first = self._count = -1
         self._bytes = b""
 
     def pack(self, frames: Sequence[Frame]) -> bytes:
         """The bytes of frames that are not in the log."""
         return self._packing.pack(frames)
 
-    def frame(self, records: Sequence[Record]) -> bytes:
-        """The bytes of `records`, in order. Only the log's own records may be asked for, not folded ones."""
-        (first, event), last = records[0], records[-1][0]
-        if first != self._first or last != self._last:
-            self._first, self._last = first, last
-            if first == last and type(event) is Text and self._single is not None:
+    def frame(self, first: int, events: Sequence[Event]) -> bytes:
+        """The bytes of events of the log, in order, the first of them at seq `first`."""
+        event, count = events[0], len(events)
+        if first != self._first or count != self._count:
+            self._first, self._count = first, count
+            if count == 1 and type(event) is Text and self._single is not None:
                 self._bytes = self._single(first, event)
             else:
-                self._bytes = self.frame_once(records)
+                self._bytes = self.frame_once(list(map(as_record, enumerate(events, first))))
         return self._bytes
 
     def frame_once(self, records: Sequence[Record]) -> bytes:
-        """The same without remembering, for catching up."""
+        """The same without remembering, for catching up; also of records that have been folded."""
         text, encode, pieces = self._text, self.encoder.encode, list[bytes]()
         for record in records:
             seq, event = record

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
-from gateway.events import Record
+from gateway.events import Event
 from gateway.streams.stream import Stream
 
 
@@ -16,7 +16,7 @@ class Waiter:
         self._late = False
         stream.attach(self)
 
-    def appended(self, records: Sequence[Record]) -> None:
+    def appended(self, first: int, events: Sequence[Event]) -> None:
         """Something is new: look again."""
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
@@ -38,7 +38,7 @@ class Waiter:
 
     def _give_up(self) -> None:
         self._late = True
-        self.appended(())
+        self.appended(0, ())
 
     def close(self) -> None:
         """Be told no more."""

@@ -62,15 +62,19 @@ class OpenAISource:
         """One batch per read of the socket that brought events."""
         if skip:
             raise ValueError("only an exact source can leave out what it said before")
-        body = orjson.dumps(_body(request))
         answer = Answer(outlet, self._max_event_bytes)
-        connection = await self._pool.ask(self._question % (len(body), body), answer)
+        connection = await self._pool.ask(self._asked(request), answer)
         try:
             await answer.over
         finally:
             connection.leave(answer, at_end=answer.let_end)
             # An error holds this frame; if the frame went on to hold the error's future, they would be a cycle.
             del answer
+
+    def _asked(self, request: StreamRequest) -> bytes:
+        """The whole HTTP request. In no variable of `pour`, which lasts as long as the answer."""
+        body = orjson.dumps(_body(request))
+        return self._question % (len(body), body)
 
     async def models(self) -> list[str]:
         """The names of the models that the upstream offers."""

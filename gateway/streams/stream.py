@@ -42,8 +42,8 @@ class State(StrEnum):
 class Reader(Protocol):
     """Somebody told of every append, in the loop turn in which it happens. Must not wait and must not raise."""
 
-    def appended(self, records: Sequence[Record]) -> None:
-        """`records` are new at the head of the log."""
+    def appended(self, first: int, events: Sequence[Event]) -> None:
+        """`events` are new at the head of the log, the first of them at seq `first`. They must not be changed."""
 
 
 class Bounds:
@@ -164,7 +164,7 @@ class Stream:
             self._shrink()
         room = self.on_growth is None or self.on_growth(self.bytes - bytes_before)
         if self._readers:
-            self._tell(list(map(as_record, enumerate(events, first))))
+            self._tell(first, events)
         if not room and self.terminal is None:
             raise GatewayError(Code.STORE_FULL, "running streams fill the memory set aside for logs", retry_after_s=5)
 
@@ -207,12 +207,12 @@ class Stream:
         elif self.content_events:
             self.state = State.LIVE
 
-    def _tell(self, records: Sequence[Record]) -> None:
+    def _tell(self, first: int, events: Sequence[Event]) -> None:
         # A copy is taken only where there is more than one: a reader may detach while it is told.
         readers = self._readers
         for reader in readers if len(readers) == 1 else tuple(readers):
             try:
-                reader.appended(records)
+                reader.appended(first, events)
             except Exception:
                 # One reader's trouble is not the log's, nor the other readers'.
                 log.exception("a reader failed and was dropped", extra={"stream_id": self.sid})

@@ -1,4 +1,4 @@
-"""Parts of the benchmark on their own: its upstream in a thread, a server that says what it was told to, made-up runs."""
+"""Parts of the benchmark on their own: its upstream in a thread, a scripted server, made-up runs."""
 
 import contextlib
 import socket

@@ -79,4 +79,4 @@ def test_a_new_epoch_is_framed_anew() -> None:
         stream.epoch += 1
         with framers.lend(stream, NATIVE.encoder(stream, unnamed=False), packing) as after:
             assert before is not after
-            assert b"-2-1\n" in after.frame([Record(1, Text("a"))])
+            assert b"-2-1\n" in after.frame(1, [Text("a")])

@@ -113,8 +113,8 @@ class Leaving(RecordingReader):
         super().__init__()
         self._stream, self._error = stream, error
 
-    def appended(self, records: Sequence[Record]) -> None:
-        super().appended(records)
+    def appended(self, first: int, events: Sequence[Event]) -> None:
+        super().appended(first, events)
         self._stream.detach(self)
         if self._error is not None:
             raise self._error
