@@ -28,14 +28,14 @@ class Bound(NamedTuple):
     c: float
 
 
-TOKEN = Bound(20.8, 26)
-"""For a token that comes alone, and its share of the turn of 20 streams: 20.15 and 25.05."""
+TOKEN = Bound(20.8, 26.8)
+"""For a token that comes alone, and its share of the turn of 20 streams: 20.15 and 26.05."""
 
 TOKEN_OF_TEN = Bound(5.2, 13.5)
 """For each of ten that come in one read: 4.82 and 12.6."""
 
-READER = Bound(6.5, 5.5)
-"""For a further reader of a token: 6 and 5."""
+READER = Bound(6.5, 6.5)
+"""For a further reader of a token: 6 and 6."""
 
 FULL_LOG = 8
 """More calls of either kind for a token of a stream whose log has reached its bounds: 6.1 and 7.1."""
