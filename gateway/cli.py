@@ -22,7 +22,7 @@ EXIT_CONFIG = 78
 """EX_CONFIG of sysexits.h: systemd and people can tell a wrong setting from a crash."""
 
 GC_THRESHOLDS = (50_000, 20, 100)
-"""Streams leave no cycles behind, and text is not tracked: to look every 700 objects, as Python does, finds nothing."""
+"""Streams leave no cycles, and kept text is not tracked: to look every 700 objects, as Python does, finds nothing."""
 
 DEFAULT_CONFIG = HOME / "config" / "gateway.toml"
 log = logging.getLogger(__name__)

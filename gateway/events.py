@@ -12,8 +12,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import orjson
 
-RECORD_OVERHEAD_BYTES = 160
-"""Memory that one record takes beside its payload: record, event, string header, place in the list."""
+RECORD_OVERHEAD_BYTES = 80
+"""Memory that an event takes beside its payload: the header of its string, or its object, and its place in the list."""
 
 MEMBER_BYTES = 48
 """What a container, or a member of one, takes beside its text: a header, a place in a table."""
@@ -110,8 +110,7 @@ class Metadata(_Weighed, Event):
 class Text(str, Event):
     """A piece of the answer.
 
-    A string itself, and so the one kind of event that is a single object, which the garbage collector need not look
-    at: of everything that a process keeps, this is by far the most.
+    A string itself, so that it is made, sized and written like one: of all events this is by far the most frequent.
     """
 
     __slots__ = ()

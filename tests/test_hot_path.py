@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import pytest
 
-from gateway.events import Text
 from tests.counting import Calls, Turns, count_tokens, counted
 from tests.upstream import END, HEAD, answer, chunked
 from tests.wires import TARGETS, Scripted, question, scripted_house, settle, tokens
@@ -28,23 +27,23 @@ class Bound(NamedTuple):
     c: float
 
 
-TOKEN = Bound(20.8, 26.8)
-"""For a token that comes alone, and its share of the turn of 20 streams: 20.15 and 26.05."""
+TOKEN = Bound(20.8, 27.8)
+"""For a token that comes alone, and its share of the turn of 20 streams: 20.15 and 27.05."""
 
-TOKEN_OF_TEN = Bound(5.2, 13.5)
-"""For each of ten that come in one read: 4.82 and 12.7."""
+TOKEN_OF_TEN = Bound(5.2, 14.3)
+"""For each of ten that come in one read: 4.82 and 13.7."""
 
 READER = Bound(6.5, 6.5)
 """For a further reader of a token: 6 and 6."""
 
-FULL_LOG = 8
-"""More calls of either kind for a token of a stream whose log has reached its bounds: 6.1 and 7.0."""
+FULL_LOG = 10
+"""More calls of either kind for a token of a stream whose log has reached its bounds: 8.1 and 9.0."""
 
-REQUEST = {"native": Bound(590, 580), "openai": Bound(560, 580)}
-"""For a whole answer of ten tokens in one read, on connections that are open: 567 and 552, 537 and 551."""
+REQUEST = {"native": Bound(600, 630), "openai": Bound(570, 630)}
+"""For a whole answer of ten tokens in one read, on connections that are open: about 585 and 598, 555 and 598."""
 
-KEPT_BYTES = 160
-"""For a token of 18 characters in the log: 124 to 140, as its list grows by an eighth at a time."""
+KEPT_BYTES = 100
+"""For a token of 18 characters in the log: 86, give or take, as its list grows by an eighth at a time."""
 
 
 @pytest.fixture
@@ -149,7 +148,7 @@ async def test_a_short_answer_takes_no_more_calls_than_it_did(scripted: Scripted
 
 
 async def test_a_token_in_the_log_takes_the_memory_of_its_text(scripted: Scripted) -> None:
-    """And the garbage collector has no object more to look at than that; an instance of a class of ours is one."""
+    """And the garbage collector has nothing more to look at."""
     await scripted.open("native")
     await _say(scripted, 0, 5_000)
     gc.collect()
@@ -162,9 +161,8 @@ async def test_a_token_in_the_log_takes_the_memory_of_its_text(scripted: Scripte
         kept = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    assert kept / 5_000 <= KEPT_BYTES
-    per_text = gc.is_tracked(Text("t"))
-    assert len(gc.get_objects()) - tracked <= 5_000 * per_text + 20
+    assert kept / 5_000 <= KEPT_BYTES, kept / 5_000
+    assert len(gc.get_objects()) - tracked <= 20
 
 
 async def _say(scripted: Scripted, first: int, end: int) -> None:

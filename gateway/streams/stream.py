@@ -93,8 +93,9 @@ class Stream:
         self.on_growth: Callable[[int], bool] | None = None
         self._bounds = bounds
         # Of most streams there is only `_events`, one after the other from `exact_from` on: their seq needs no keeping.
+        # Text is kept as a plain string: nearly all that a process keeps, and nothing for the garbage collector.
         self._older: list[Record] = []
-        self._events: list[Event] = []
+        self._events: list[Event | str] = []
         self._audio_ms = 0
         self._readers: list[Reader] = []
 
@@ -145,14 +146,15 @@ class Stream:
             return
         count, first, bytes_before, exact = len(events), self.head + 1, self.bytes, self._events
         self.head += count
-        exact += events
         size = other = 0
         for event in events:
             # Text is nearly all there is: it takes the short way.
             if type(event) is Text:
                 size += len(event)
+                exact.append(str(event))
             else:
                 size += event.size
+                exact.append(event)
                 other += 1
         self.content_events += count - other
         self.bytes += size + RECORD_OVERHEAD_BYTES * count
@@ -286,8 +288,8 @@ class Stream:
             stop = min(stop, start + max_events)
         total = 0
         for end in range(start, stop):
-            event = self._events[end]
-            total += len(event) if type(event) is Text else event.size
+            kept = self._events[end]
+            total += len(kept) if isinstance(kept, str) else kept.size
             if total > max_bytes:
                 return self._exact(start, end + 1)
         return self._exact(start, stop)
@@ -328,18 +330,23 @@ class Stream:
 
     def events(self) -> list[Event]:
         """Everything kept, in order."""
-        return [*(record.event for record in self._older), *self._events]
+        return [*(record.event for record in self._older), *map(_event, self._events)]
 
     def _exact(self, start: int, stop: int) -> list[Record]:
         """Some of the records that are kept one by one, by their index."""
-        return list(map(as_record, enumerate(self._events[start:stop], self.exact_from + start)))
+        return list(map(as_record, enumerate(map(_event, self._events[start:stop]), self.exact_from + start)))
 
     def _kept(self, seq: int = 0) -> Iterator[Record]:
         """Everything kept behind `seq`, in order."""
         yield from self._older[bisect_right(self._older, seq, key=_seq_of) :]
         start = max(0, seq + 1 - self.exact_from)
         for index in range(start, len(self._events)):
-            yield Record(self.exact_from + index, self._events[index])
+            yield Record(self.exact_from + index, _event(self._events[index]))
+
+
+def _event(kept: Event | str) -> Event:
+    """What is kept as an event again."""
+    return kept if isinstance(kept, Event) else Text(kept)
 
 
 def _seq_of(record: Record) -> int:
