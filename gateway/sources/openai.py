@@ -54,7 +54,7 @@ class OpenAISource:
             b"POST "
             + route.target("/chat/completions")
             + common
-            + b"Accept: text/event-stream\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+            + b"Accept: text/event-stream\r\nContent-Type: application/json\r\nContent-Length: "
         )
         self._list = b"GET " + route.target("/models") + common + b"Accept: application/json\r\n\r\n"
 
@@ -64,7 +64,7 @@ class OpenAISource:
             raise ValueError("only an exact source can leave out what it said before")
         body = orjson.dumps(_body(request))
         answer = Answer(outlet, self._max_event_bytes)
-        connection = await self._pool.ask(self._question % (len(body), body), answer)
+        connection = await self._pool.ask(b"%b%d\r\n\r\n%b" % (self._question, len(body), body), answer)
         try:
             await answer.over
         finally:

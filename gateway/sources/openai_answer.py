@@ -86,7 +86,9 @@ class Answer:
         except GatewayError as error:
             self.failed(error)
         else:
-            if whole and self._parser.between:
+            if self._reader.done:
+                self._stencil.forget()
+            elif whole and self._parser.between:
                 self._stencil.learn(data, self._batch[known:])
 
     def _take(self, name: bytes, data: bytes) -> None:
@@ -99,6 +101,8 @@ def refusal(status: int, headers: Headers) -> GatewayError:
     delay = retry_after_s(headers.get(b"retry-after", b"").decode("latin-1"))
     if status in (401, 403):
         return GatewayError(Code.UPSTREAM_AUTH, status=status)
+    if status == 407:
+        return GatewayError(Code.UPSTREAM_UNAVAILABLE, "the proxy refused to connect to the upstream")
     if status == 429:
         return GatewayError(Code.UPSTREAM_RATE_LIMITED, status=status, retry_after_s=delay)
     if 400 <= status < 500:
