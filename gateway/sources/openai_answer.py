@@ -63,7 +63,7 @@ class Answer:
             try:
                 self._outlet(batch)
             except Exception as error:
-                self.failed(error)
+                self._give_up(error)
         if self._reader.done and not self.over.done():
             self.let_end = True
             self.over.set_result(None)
@@ -75,6 +75,9 @@ class Answer:
     def failed(self, error: Exception) -> None:
         """The answer is over, and not whole. What arrived before is said before, however the network cut the bytes."""
         self.rested()
+        self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
         if not self.over.done():
             self.over.set_exception(error)
 

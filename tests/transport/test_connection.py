@@ -305,8 +305,7 @@ def test_who_leaves_at_the_end_lets_it_come(line: Line) -> None:
     heard = line.ask()
     line.says(CHUNKED[:-5])
     line.leave(heard, at_end=True)
-    assert not line.connection.usable
-    assert not line.released
+    assert (line.connection.usable, line.released) == (False, [])
     line.says(CHUNKED[-5:])
     assert line.connection.usable
     assert line.released == [line.connection]
