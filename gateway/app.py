@@ -101,7 +101,7 @@ class Gateway:
         offer: LocalSource | OpenAISource
         if chosen.configured:
             offer = OpenAISource(
-                self._route(),
+                upstream_route(self.settings),
                 self._turn,
                 api_key=chosen.api_key.get_secret_value() or "none",
                 connect_s=chosen.connect_s,
@@ -119,12 +119,6 @@ class Gateway:
         stream = self.settings.stream
         source = Deadline(offer, first_token_s=stream.first_token_s, silence_s=stream.silence_s, total_s=stream.total_s)
         return Catalog(source, offer, self._make_pipeline, models=models, default_model=default)
-
-    def _route(self) -> Route:
-        try:
-            return route_to(self.settings.openai.base_url or DEFAULT_BASE_URL)
-        except ValueError as error:
-            raise SettingsError(f"openai.base_url: {error}") from None
 
     def _make_pipeline(self, source: Source) -> Pipeline:
         stages = [OutputLimit(self.settings.stream.max_output_bytes)]
@@ -251,6 +245,14 @@ class Gateway:
         while True:
             await asyncio.sleep(SWEEP_S)
             self._store.sweep()
+
+
+def upstream_route(settings: Settings) -> Route:
+    """The route to the upstream. Raises `SettingsError` where its URL, or the proxy on the way, cannot be used."""
+    try:
+        return route_to(settings.openai.base_url or DEFAULT_BASE_URL)
+    except ValueError as error:
+        raise SettingsError(f"openai.base_url: {error}") from None
 
 
 async def _keep_watchdog_quiet() -> None:

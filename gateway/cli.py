@@ -13,7 +13,7 @@ from pathlib import Path
 import uvloop
 
 from gateway import __version__
-from gateway.app import HOME, Gateway
+from gateway.app import HOME, Gateway, upstream_route
 from gateway.settings import NOT_YET, Settings, SettingsError, load
 from gateway.tail import tail
 from gateway.telemetry import logs
@@ -78,6 +78,8 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 def _check(options: argparse.Namespace) -> int:
     settings = _settings(options)
+    if settings.openai.configured:
+        upstream_route(settings)
     for section, values in settings.model_dump(mode="json").items():
         print(f"[{section}]")
         for name, value in values.items():

@@ -50,6 +50,10 @@ class Turn:
         if not self._due:
             self._schedule()
 
+    def holds(self, take: Callable[[bytes], None]) -> bool:
+        """Whether something was read for `take` that is not worked off yet."""
+        return any(waiting == take for waiting, _ in self._read)
+
     def _schedule(self) -> None:
         self._due = True
         if self._loop is None:

@@ -54,7 +54,7 @@ class OpenAISource:
             b"POST "
             + route.target("/chat/completions")
             + common
-            + b"Accept: text/event-stream\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+            + b"Accept: text/event-stream\r\nContent-Type: application/json\r\nContent-Length: "
         )
         self._list = b"GET " + route.target("/models") + common + b"Accept: application/json\r\n\r\n"
 
@@ -74,7 +74,7 @@ class OpenAISource:
     def _asked(self, request: StreamRequest) -> bytes:
         """The whole HTTP request. In no variable of `pour`, which lasts as long as the answer."""
         body = orjson.dumps(_body(request))
-        return self._question % (len(body), body)
+        return b"%b%d\r\n\r\n%b" % (self._question, len(body), body)
 
     async def models(self) -> list[str]:
         """The names of the models that the upstream offers."""

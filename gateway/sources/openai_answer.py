@@ -63,7 +63,7 @@ class Answer:
             try:
                 self._outlet(batch)
             except Exception as error:
-                self.failed(error)
+                self._give_up(error)
         if self._reader.done and not self.over.done():
             self.let_end = True
             self.over.set_result(None)
@@ -75,6 +75,9 @@ class Answer:
     def failed(self, error: Exception) -> None:
         """The answer is over, and not whole. What arrived before is said before, however the network cut the bytes."""
         self.rested()
+        self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
         if not self.over.done():
             if isinstance(error, GatewayError):
                 # Nobody asks where it was raised, and the frames there would hold us, who hold it.
@@ -89,7 +92,9 @@ class Answer:
         except GatewayError as error:
             self.failed(error)
         else:
-            if whole and self._parser.between:
+            if self._reader.done:
+                self._stencil.forget()
+            elif whole and self._parser.between:
                 self._stencil.learn(data, self._batch[known:])
 
     def _take(self, name: bytes, data: bytes) -> None:
@@ -102,6 +107,8 @@ def refusal(status: int, headers: Headers) -> GatewayError:
     delay = retry_after_s(headers.get(b"retry-after", b"").decode("latin-1"))
     if status in (401, 403):
         return GatewayError(Code.UPSTREAM_AUTH, status=status)
+    if status == 407:
+        return GatewayError(Code.UPSTREAM_UNAVAILABLE, "the proxy refused to connect to the upstream")
     if status == 429:
         return GatewayError(Code.UPSTREAM_RATE_LIMITED, status=status, retry_after_s=delay)
     if 400 <= status < 500:

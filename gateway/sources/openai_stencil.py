@@ -39,6 +39,10 @@ class Stencil:
             return token if len(event) <= self._max_event_bytes else None
         return None
 
+    def forget(self) -> None:
+        """Know nothing, and learn nothing more: the answer is over."""
+        self._before, self._tries = b"", TRIES_MAX
+
     def learn(self, event: bytes, said: list[Event]) -> None:
         """`event` is whole, and `said` is all that it says: if that is a token, know it from now on."""
         if self._tries == TRIES_MAX or len(said) != 1 or type(said[0]) is not Text:

@@ -53,6 +53,7 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(self, turn: Turn, released: Callable[["UpstreamConnection"], None]) -> None:
         # The event loop calls the turn itself: it is a step less for each token.
         self.data_received = partial(turn.read, self._take)  # type: ignore[method-assign]  # the loop looks it up here
+        self._turn = turn
         self._released = released
         self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpResponseParser | None = None
@@ -67,8 +68,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     @property
     def usable(self) -> bool:
-        """Whether a question can be asked on it."""
-        return self._transport is not None and self._parser is None and not self._transport.is_closing()
+        """Whether a question can be asked on it, and nothing was read that could be taken for its answer."""
+        if self._transport is None or self._parser is not None or self._transport.is_closing():
+            return False
+        return not self._turn.holds(self._take)
 
     def ask(self, request: bytes, listener: Listener) -> None:
         """Send a whole request; `listener` hears the answer."""
@@ -80,7 +83,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport.write(request)
 
     def leave(self, listener: Listener, *, at_end: bool) -> None:
-        """`listener` hears no more; without effect where its answer is over, and the connection perhaps another's.
+        """`listener` hears no more, but perhaps pieces of the body, which it must pass over.
+
+        Without effect where its answer is over, and the connection perhaps another's.
 
         `at_end`: what is missing is only the end of the body, so that the connection can be used again if it comes
         in a moment. Else the upstream shall know at once, and the connection is closed.
@@ -112,7 +117,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         try:
             parser.feed_data(data)
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._fail(GatewayError(Code.UPSTREAM_PROTOCOL, "the upstream's answer is not well-formed HTTP"))
             return
         if self._listener is not None:
@@ -139,15 +144,19 @@ class UpstreamConnection(asyncio.Protocol):
 
     # Called by the parser; what they raise would be its error.
 
+    def on_message_begin(self) -> None:
+        """The first byte of an answer; behind the one that was asked for there is none."""
+        if self._begun:
+            raise httptools.HttpParserError
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header of the answer."""
-        self._headers[name.lower()] = value
+        """One header of the answer; trailers are not looked at."""
+        if not self._begun:
+            self._headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
         """The head is whole; those of interim answers (RFC 9110, section 15.2) are passed over."""
-        if self._parser is None:
-            self.drop()  # A second answer behind the one that was asked for.
-            return
+        assert self._parser is not None
         status, headers = self._parser.get_status_code(), self._headers
         self._headers = {}
         if status < 200:
@@ -163,11 +172,11 @@ class UpstreamConnection(asyncio.Protocol):
         parser, listener = self._parser, self._listener
         if not self._begun or parser is None:
             return
-        self._hush()
-        if parser.should_keep_alive() and self._transport is not None and not self._transport.is_closing():
+        if parser.should_keep_alive() and self._transport is not None and not self._transport.get_write_buffer_size():
+            self._hush()
             self._free()
-        elif self._transport is not None:
-            self._transport.close()
+        else:
+            self.drop()  # Nor is a connection good for more on which the question was not even read.
         if listener is not None:
             listener.ended()
 

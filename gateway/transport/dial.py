@@ -69,7 +69,7 @@ class Dialler:
             head += piece
             if not piece or len(head) > _TUNNEL_HEAD_MAX_BYTES:
                 raise GatewayError(Code.UPSTREAM_UNAVAILABLE, "the proxy did not answer")
-        if head.split(b" ", 2)[1:2] != [b"200"]:
+        if not head.partition(b" ")[2].startswith(b"2"):
             raise GatewayError(Code.UPSTREAM_UNAVAILABLE, "the proxy refused to connect to the upstream")
 
 

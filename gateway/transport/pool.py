@@ -101,6 +101,8 @@ class Pool:
             raise GatewayError(Code.UPSTREAM_TIMEOUT, "the upstream did not accept a connection in time") from error
         except OSError as error:
             raise GatewayError(Code.UPSTREAM_UNAVAILABLE) from error
+        if not connection.usable:
+            raise GatewayError(Code.UPSTREAM_UNAVAILABLE)  # It is lost already.
         return connection
 
     def _release(self, connection: UpstreamConnection) -> None:

@@ -9,6 +9,8 @@ from urllib.request import getproxies, proxy_bypass
 import certifi
 
 _PORTS = {"http": 80, "https": 443}
+_PATH = "/%:@!$&'()*+,;=~-._"
+"""What a path may hold as it is (RFC 3986, section 3.3), and the percent sign of what is quoted already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +46,7 @@ class Route:
 
     @property
     def _name(self) -> bytes:
-        if ":" in self.host:
-            return f"[{self.host}]".encode()
-        return self.host.encode("ascii" if self.host.isascii() else "idna")
+        return (f"[{self.host}]" if ":" in self.host else self.host).encode("ascii")
 
     @property
     def hop(self) -> tuple[str, int]:
@@ -66,18 +66,15 @@ def route_to(url: str) -> Route:
 
     Raises ValueError with the reason where there is none.
     """
-    parts = urlsplit(url)
+    parts = _split(url, "the upstream's URL")
     if parts.scheme not in _PORTS or not parts.hostname:
         raise ValueError("the upstream's URL must be http://… or https://…")
-    try:
-        port = parts.port or _PORTS[parts.scheme]
-    except ValueError:
-        raise ValueError("the upstream's URL has no good port") from None
-    if parts.username or parts.fragment:
+    if "@" in parts.netloc or parts.fragment:
         raise ValueError("the upstream's URL must hold no user and no fragment")
+    host, port = _host_and_port(parts, _PORTS[parts.scheme], "the upstream's URL")
     tls = trust() if parts.scheme == "https" else None
-    path, query = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~-._"), f"?{parts.query}" if parts.query else ""
-    return Route(parts.hostname, port, path, query, tls, _proxy_for(parts))
+    path, query = quote(parts.path.rstrip("/"), safe=_PATH), quote(parts.query, safe=_PATH + "?")
+    return Route(host, port, path, f"?{query}" if query else "", tls, _proxy_for(parts))
 
 
 def trust() -> ssl.SSLContext:
@@ -96,11 +93,36 @@ def _proxy_for(parts: SplitResult) -> Proxy | None:
     found = proxies.get(parts.scheme) or proxies.get("all")
     if not found:
         return None
-    proxy = urlsplit(found if "://" in found else f"http://{found}")
+    what = f"the proxy for {parts.scheme}"
+    proxy = _split(found if "://" in found else f"http://{found}", what)
     if proxy.scheme != "http" or not proxy.hostname:
-        raise ValueError(f"the proxy for {parts.scheme} is not an http:// one, and no other kind can be used")
+        raise ValueError(f"{what} is not an http:// one, and no other kind can be used")
+    host, port = _host_and_port(proxy, 80, what)
     user = b""
     if proxy.username is not None:
         pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
         user = b"Basic " + base64.b64encode(pair.encode())
-    return Proxy(proxy.hostname, proxy.port or 80, user)
+    return Proxy(host, port, user)
+
+
+def _split(url: str, what: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise ValueError(f"{what} is not one") from None
+
+
+def _host_and_port(parts: SplitResult, default: int, what: str) -> tuple[str, int]:
+    """The host as resolvers and TLS want it: a name in letters of other scripts is one in ASCII too (RFC 5891)."""
+    host = parts.hostname or ""
+    try:
+        host = host if ":" in host else host.encode("idna").decode()
+    except UnicodeError:
+        raise ValueError(f"{what} has no good host") from None
+    try:
+        port = default if parts.port is None else parts.port
+    except ValueError:
+        port = 0
+    if not port:
+        raise ValueError(f"{what} has no good port")
+    return host, port
