@@ -191,3 +191,22 @@ async def test_a_pooled_connection_that_breaks_under_a_question_is_no_answer(end
         assert_native_failure(await ask_native(session, gateway), "UPSTREAM_UNAVAILABLE")
         assert (service.connections, len(service.calls)) == (1, 2)
         assert (await ask_native(session, gateway)).text == "again"
+
+
+async def test_an_answer_that_closes_its_connection_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over TLS as well, where closing is a conversation: an upstream that does not join in holds no permit."""
+    certificate = make_certificate(tmp_path / "tls", "IP:127.0.0.1")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    body = b"".join(answer(["Hello"]))
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+    async with (
+        tls_upstream(server_context(certificate)) as service,
+        house(OPENAI_BASE_URL=service.url, GATEWAY_OPENAI__MAX_CONNECTIONS="1") as gateway,
+        aiohttp.ClientSession() as session,
+    ):
+        service.script = lambda _call: [head % len(body) + body, "hang"]
+        for turn in range(1, 4):
+            assert succeeded(await ask_native(session, gateway))
+            assert service.connections == turn

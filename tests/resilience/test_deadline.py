@@ -1,6 +1,7 @@
 """Deadline: a source must begin, go on and end in time, each of the three by itself."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 
 import pytest
@@ -50,6 +51,12 @@ def timed_out(listener: Listener) -> str:
     return listener.error.message
 
 
+def pending(loop: ManualLoop) -> int:
+    """How many timers are set."""
+    timers: list[asyncio.TimerHandle] = loop._scheduled  # type: ignore[attr-defined]  # there is no public way to ask
+    return sum(not timer.cancelled() for timer in timers)
+
+
 KEEP_ALIVE: list[Step] = [[Metadata({})], 10.0, [Status("thinking")], 10.0] * 20
 
 
@@ -96,6 +103,52 @@ def test_who_is_in_time_is_not_disturbed(loop: ManualLoop) -> None:
     assert listener.heard[-1] == END
     assert listener.source.closed == 1
     loop.advance(10 * TOTAL_S)
+
+
+@pytest.mark.parametrize("came_s", [0.0, 1.0, FIRST_S - SILENCE_S, FIRST_S - 1])
+def test_silence_counts_from_the_first_token(loop: ManualLoop, came_s: float) -> None:
+    """Though the time for the first one was longer, and is not over yet."""
+    listener = Listener(loop, came_s, [Text("a")], HANG)
+    loop.run(listener.listen())
+    assert timed_out(listener) == "the next token did not come within 30 s"
+    assert listener.seconds == pytest.approx(came_s + SILENCE_S, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        [[Text("a")], [END]],
+        [[END]],
+        [],
+        [GatewayError(Code.UPSTREAM_ERROR)],
+        [[Text("a")], GatewayError(Code.UPSTREAM_ERROR)],
+        [HANG],
+        [[Text("a")], HANG],
+        [RuntimeError("a bug")],
+    ],
+    ids=["whole", "empty", "nothing", "failed", "failed later", "no first token", "no next token", "a bug"],
+)
+def test_no_timer_is_left_behind(loop: ManualLoop, script: list[Step]) -> None:
+    """However it ended: one for each stream would be a leak."""
+    listener = Listener(loop, *script)
+    with contextlib.suppress(RuntimeError):
+        loop.run(listener.listen())
+    assert pending(loop) == 0
+
+
+def test_no_timer_is_left_behind_a_cancelled_stream(loop: ManualLoop) -> None:
+    """Nor one that the first token replaced."""
+    listener = Listener(loop, 1.0, [Text("a")], asyncio.Event())
+
+    async def cancel() -> None:
+        task = asyncio.create_task(listener.listen())
+        await asyncio.sleep(5)
+        assert pending(loop) == 1
+        task.cancel()
+        await asyncio.wait([task])
+
+    loop.run(cancel())
+    assert pending(loop) == 0
 
 
 @pytest.mark.parametrize("after_s", [0.0, 10.0, FIRST_S, FIRST_S + 5], ids=["at once", "meanwhile", "together", "late"])
