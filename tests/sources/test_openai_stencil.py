@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import GatewayError
@@ -122,16 +122,19 @@ IN_CHOICE: list[dict[str, Any]] = [
 def events(draw: st.DrawFn) -> bytes:
     """One SSE event: nearly always a chunk with a token, in one of several hands."""
     beside, in_choice = draw(st.sampled_from(BESIDE)), draw(st.sampled_from(IN_CHOICE))
-    choice = {"index": 0, "delta": {"content": draw(TOKENS), **beside}, **in_choice}
+    delta = {"content": draw(TOKENS), **beside}
+    choice = {"index": 0, "delta": delta, "finish_reason": None, **in_choice}
     choices = draw(st.sampled_from([[choice], [choice], [choice], [choice, choice], []]))
-    extra = draw(st.sampled_from(EXTRAS))
-    body = {"id": "chatcmpl-1", "created": 1, "choices": choices, **extra}
-    data = json.dumps(body, ensure_ascii=draw(st.booleans()), separators=draw(SEPARATORS)).encode()
+    body = {**BASE, "choices": choices, **draw(st.sampled_from(EXTRAS))}
     way: Callable[[bytes], bytes] = draw(WAYS)
-    return way(data)
+    return way(json.dumps(body, **draw(HANDS)).encode())
 
 
-SEPARATORS = st.sampled_from([(",", ":"), (",", ":"), (", ", ": ")])
+BASE: dict[str, Any] = {"id": "chatcmpl-up", "object": "chat.completion.chunk", "created": 1, "model": "up-1"}
+"""As in `chunk`, so that what is odd stands beside what is plain."""
+
+PLAIN_HAND: dict[str, Any] = {"ensure_ascii": False}
+HANDS = st.sampled_from([*[PLAIN_HAND] * 6, {"ensure_ascii": True}, {"separators": (",", ":")}])
 ODD_WAYS: list[Callable[[bytes], bytes]] = [
     lambda data: b"data:%b\n\n" % data,
     lambda data: b"data: %b\r\n\r\n" % data,
@@ -143,6 +146,10 @@ ODD_WAYS: list[Callable[[bytes], bytes]] = [
     lambda data: b"data: %b\n\n" % data.replace(b"Hello", b"\xff"),
     lambda data: b"data: %b\n\n" % data.replace(b"Hello", b"\xed\xa0\x80"),
     lambda data: b"data: %b\n\n" % data.replace(b"Hello", b"\\u00e9"),
+    lambda data: b"data: %b\n\n" % data.replace(b"Hello", b"a\tb"),
+    lambda data: b"data: %b\n\n" % data.replace(b"Hello", b"a\0b"),
+    lambda data: b"event: error\n",
+    lambda data: b"data: ",
     lambda data: b"data: %b\n\n" % data.replace(b'"content":"', b'"content":"first","content":"'),
     lambda data: b"data: %b\n\n" % data[:-1],
     lambda data: b"event: error\ndata: %b\n\n" % data,
@@ -182,7 +189,15 @@ def tokens(*contents: str, **top: Any) -> list[bytes]:
     return [chunk({"content": content}, **top) for content in contents]
 
 
+@settings(max_examples=400)
 @given(answers())
+@example([tokens("a"), tokens("b"), [chunk({"content": "c", "refusal": "no"})]])
+@example([tokens("a"), tokens("b"), [b"".join(tokens("c", "d"))]])
+@example([tokens("a"), tokens("b"), [tokens("c\t")[0].replace(b"\\t", b"\t")]])
+@example([tokens("a"), tokens("b"), [b"event: error\n"], tokens("c")])
+@example([tokens("a"), tokens("b"), [tokens("x" * 150)[0][:-80]], [tokens("x" * 150)[0][-80:]]])
+@example([tokens("Hello", obfuscation="Hello"), tokens("Hello", obfuscation="Qx7")] * 2)
+@example([[chunk({"content": "a"}, "stop")] * 2, [chunk({}, "length")], [chunk({"content": "b"}, "stop"), DONE]])
 @example([tokens("Hello", "b", '"}}]}', "", "\\", "é", "x" * 300, "x" * 380)])
 @example([[*tokens("Hello"), b"data: " + chunk({"content": "a"})[6:-2] + b"\n\n"], [DONE]])
 @example([tokens("a"), tokens("b"), [chunk({"content": "c"}, "stop"), DONE, *tokens("late")], tokens("later")])

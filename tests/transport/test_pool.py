@@ -151,6 +151,16 @@ def test_idle_connections_are_closed_when_nobody_needs_them(wide: Scene) -> None
     assert not wide.closed(one)
     wide.loop.advance(2)
     assert (wide.closed(one), wide.closed(two)) == (True, False)
+    wide.loop.advance(KEEPALIVE_S / 2 - 2)
+    assert not wide.closed(two)
+    wide.loop.advance(2)
+    assert wide.closed(two)
+
+
+def test_an_idle_connection_that_is_used_begins_anew(wide: Scene) -> None:
+    """Its age counts from its last use."""
+    two = wide.used()
+    wide.loop.advance(KEEPALIVE_S - 1)
     assert wide.used() is two
     wide.loop.advance(KEEPALIVE_S - 1)
     assert not wide.closed(two)
