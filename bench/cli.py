@@ -134,7 +134,7 @@ def _described(bed: Bed, targets: list[Target], rounds: int) -> dict[str, Any]:
 
 def _versions(targets: list[str]) -> dict[str, str]:
     found = {"Python": platform.python_version()}
-    for package in ("uvloop", "aiohttp", "orjson", "openai"):
+    for package in ("uvloop", "aiohttp", "httptools", "orjson"):
         found[package] = importlib.metadata.version(package)
     if nginx := find_nginx():
         found["nginx"] = _output(nginx, "-v").rpartition("/")[2]

@@ -65,7 +65,7 @@ class Parser:
 
     def __init__(self, max_event_bytes: int = 256 * 1024) -> None:
         self._max_event_bytes = max_event_bytes
-        self._rest = b""
+        self._rest = bytearray()
         self._at_start = True
         self._skip_lf = False
         self._data: list[bytes] = []
@@ -97,10 +97,15 @@ class Parser:
             self.last_id = self._id
             take(b"", chunk[6:-2])
             return
-        data = self._rest + chunk if self._rest else chunk
+        if self._rest and b"\n" not in chunk and b"\r" not in chunk and not self._at_start:
+            # Nothing ends with it: the pending line is not looked at again for each byte of it.
+            self._rest += chunk
+            self._refuse_long(self._rest)
+            return
+        data = bytes(self._rest) + chunk if self._rest else chunk
         if self._at_start:
             if len(data) < len(BOM) and BOM.startswith(data):
-                self._rest = data
+                self._rest = bytearray(data)
                 return
             self._at_start = False
             data = data.removeprefix(BOM)
@@ -109,7 +114,8 @@ class Parser:
             self._skip_lf = False
         # A CR ends its line at once; only an LF right behind it, perhaps in the next chunk, belongs to it.
         self._skip_lf = self._skip_lf or data.endswith(b"\r")
-        lines, self._rest = _split_lines(data)
+        lines, rest = _split_lines(data)
+        self._rest = bytearray(rest)
         for line in lines:
             if line:
                 self._field(line)
@@ -127,7 +133,7 @@ class Parser:
             self._data, self._data_bytes = [], 0
             take(name, lines[0] if len(lines) == 1 else b"\n".join(lines))
 
-    def _refuse_long(self, line: bytes) -> None:
+    def _refuse_long(self, line: bytes | bytearray) -> None:
         """Whole lines too, not only unfinished ones: how the bytes are cut must make no difference."""
         if len(line) > self._max_event_bytes:
             raise GatewayError(Code.UPSTREAM_PROTOCOL, f"a line is longer than {self._max_event_bytes} bytes")

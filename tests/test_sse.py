@@ -238,3 +238,12 @@ def test_a_byte_order_mark_may_come_in_pieces() -> None:
     """Byte by byte, and what merely begins like one is kept."""
     assert parse(BOM + b"data: a\n\n", 1, 2) == [ServerEvent("a")]
     assert parse(BOM[:2]) == []
+
+
+def test_a_long_line_in_tiny_pieces_is_looked_at_once() -> None:
+    """The same events, and no copy of the pending line for each byte of it."""
+    line = b"data: " + b"x" * 200_000 + b"\n\n"
+    parser, told = Parser(), list[str]()
+    for at in range(len(line)):
+        parser.push(line[at : at + 1], lambda _, data: told.append(data.decode()))
+    assert told == ["x" * 200_000]

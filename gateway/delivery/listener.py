@@ -11,7 +11,10 @@ TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", 18)
 
 @dataclass(frozen=True, slots=True)
 class SocketOptions:
-    """What accepted sockets inherit. `send_buffer_bytes` is doubled by Linux for its own book-keeping."""
+    """What accepted sockets inherit. `send_buffer_bytes` is doubled by Linux for its own book-keeping.
+
+    TCP_NODELAY, without which a token would wait for the acknowledgement of the one before, is set by aiohttp.
+    """
 
     send_buffer_bytes: int
     user_timeout_s: float

@@ -64,7 +64,7 @@ def answer(request: web.BaseRequest, sid: str) -> tuple[StreamedResponse, bytes,
     framing = _CHUNKS if chunked else ""
     last = "" if again else "Connection: close\r\n"
     names = f"X-Stream-Id: {sid}\r\nLocation: /stream/{sid}\r\nX-Request-Id: {request_id.get()}\r\n"
-    status = f"HTTP/1.{request.version.minor} 200 OK\r\n"
+    status = f"HTTP/1.{int(chunked)} 200 OK\r\n"
     head = f"{status}{_SAME}{names}Date: {_date(int(time()))}\r\n{framing}{last}\r\n"
     return _AGAIN if again else _LAST, head.encode(), chunked
 

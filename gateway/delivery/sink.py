@@ -32,7 +32,7 @@ class Sink(Protocol):
     packing: Packing
 
     def write(self, data: bytes, *, last: bool = False) -> None:
-        """Hand over packed frames; never waits. The `last` ones may be kept until whoever gave the sink ends it."""
+        """Hand over packed frames; never waits. `last` ones, with only such behind them, may be kept until the end."""
 
     def beat(self) -> None:
         """Show that the connection lives, in a way that no client takes for an event."""

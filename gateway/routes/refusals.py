@@ -123,8 +123,9 @@ class Refusals:
 
 def _route_of(request: web.Request) -> str:
     """The pattern of the route, never the path that was asked for."""
-    found: web.UrlMappingMatchInfo | None = request.match_info
-    if found is None:
+    try:
+        resource = request.match_info.route.resource
+    except (AssertionError, AttributeError):
         # No application looked for it: its path is one of the few that are served without.
         return request.path
-    return found.route.resource.canonical if found.route.resource is not None else "unknown"
+    return resource.canonical if resource is not None else "unknown"

@@ -28,6 +28,7 @@ class Answer:
     def __init__(self, outlet: Outlet, max_event_bytes: int) -> None:
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.let_end = False
+        self.pieces = 0
         self._outlet = outlet
         self._parser = Parser(max_event_bytes)
         self._reader = ChunkReader()
@@ -36,17 +37,18 @@ class Answer:
 
     def began(self, status: int, headers: Headers) -> None:
         """Anything but a stream of events that can be read as it comes is refused before its body is read."""
-        if headers.get(b"content-encoding", b"identity").lower() not in (b"", b"identity"):
-            self.failed(GatewayError(Code.UPSTREAM_PROTOCOL, "the upstream sent an encoding that was not asked for"))
-        elif status >= 300:
+        if status >= 300:
             log.warning("upstream refused", extra={"status": status})
             self.let_end = True
             self.failed(refusal(status, headers))
+        elif headers.get(b"content-encoding", b"identity").lower() not in (b"", b"identity"):
+            self.failed(GatewayError(Code.UPSTREAM_PROTOCOL, "the upstream sent an encoding that was not asked for"))
         elif headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"text/event-stream":
             self.failed(GatewayError(Code.UPSTREAM_PROTOCOL, "the upstream did not answer with text/event-stream"))
 
     def body(self, data: bytes) -> None:
         """A piece of the body, which nearly always is one event that brings one token."""
+        self.pieces += 1
         if self.over.done():
             return
         token = self._stencil.token(data) if self._parser.between else None

@@ -47,8 +47,8 @@ class Stencil:
         """`event` is whole, and `said` is all that it says: if that is a token, know it from now on."""
         if self._tries == TRIES_MAX or len(said) != 1 or type(said[0]) is not Text:
             return
-        self._tries += 1
         before, found, after = event.rpartition(orjson.dumps(said[0]))
+        self._tries += bool(found)
         if found and _is_one_line(event) and _changes_the_token_only(event, b'%b"#"%b' % (before, after)):
             self._before, self._after = before + b'"', b'"' + after
             self._inside = slice(len(self._before), -len(self._after))

@@ -79,7 +79,7 @@ class Cursor:
         self.seq, self.bytes_seen = self.stream.head, self.stream.bytes_ever
 
     def passed(self, records: Sequence[Record]) -> None:
-        """Stand behind `records`, which were handed on by somebody else or just now."""
+        """Stand behind `records`, which are being handed on."""
         self.seq = records[-1].seq
         if self.seq == self.stream.head:
             self.bytes_seen = self.stream.bytes_ever

@@ -150,6 +150,6 @@ def set_up(level: str, stream: TextIO | None = None) -> QueuedLines:
     for name in ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):
         setattr(logging, name, False)
     # The libraries' own news is not ours: they log whole requests at INFO.
-    for name in ("aiohttp", "openai", "httpx2", "httpcore2", "asyncio"):
+    for name in ("aiohttp", "asyncio"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     return handler

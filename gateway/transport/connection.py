@@ -15,7 +15,7 @@ from gateway.errors import Code, GatewayError
 from gateway.turn import Turn
 
 HEAD_MAX_BYTES = 64 * 1024
-"""Of an answer's status line and headers."""
+"""Of an answer's status line and headers, and of its trailers."""
 
 TRAILER_S = 0.25
 TRAILER_MAX_BYTES = 16 * 1024
@@ -27,6 +27,9 @@ Headers = dict[bytes, bytes]
 
 class Listener(Protocol):
     """Hears one answer, in order. Called from a socket's callback: must not wait and must not raise."""
+
+    pieces: int
+    """How many pieces of the body it has been told."""
 
     def began(self, status: int, headers: Headers) -> None:
         """The head of the answer."""
@@ -59,7 +62,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser: httptools.HttpResponseParser | None = None
         self._listener: Listener | None = None
         self._headers: Headers = {}
-        self._bytes = 0
+        self._bytes = self._pieces = 0
         self._begun = False
         self._until_close = False
         self._timer: asyncio.TimerHandle | None = None
@@ -76,7 +79,7 @@ class UpstreamConnection(asyncio.Protocol):
     def ask(self, request: bytes, listener: Listener) -> None:
         """Send a whole request; `listener` hears the answer."""
         assert self._transport is not None
-        self._listener, self._bytes, self._begun = listener, 0, False
+        self._listener, self._bytes, self._begun, self._pieces = listener, 0, False, 0
         # The parser keeps what it finds here: a piece of the body takes no step through this object.
         self.on_body = listener.body
         self._parser = httptools.HttpResponseParser(self)
@@ -120,10 +123,14 @@ class UpstreamConnection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._fail(GatewayError(Code.UPSTREAM_PROTOCOL, "the upstream's answer is not well-formed HTTP"))
             return
-        if self._listener is not None:
-            self._listener.rested()
-        if not self._begun or self._listener is None:
+        listener = self._listener
+        if listener is None or not self._begun:
             self._bound(len(data))
+        elif listener.pieces == self._pieces:
+            self._bound(len(data))  # Neither head nor body: trailers, which the parser keeps.
+        else:
+            self._pieces, self._bytes = listener.pieces, 0
+            listener.rested()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._transport = None
@@ -161,7 +168,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._headers = {}
         if status < 200:
             return
-        self._begun = True
+        self._begun, self._bytes = True, 0
         coding = headers.get(b"transfer-encoding", b"").lower()
         self._until_close = not coding.endswith(b"chunked") and b"content-length" not in headers and status != 204
         if self._listener is not None:
@@ -181,11 +188,13 @@ class UpstreamConnection(asyncio.Protocol):
             listener.ended()
 
     def _bound(self, count: int) -> None:
-        """Neither a head nor what comes behind the listener's interest may go on for ever."""
+        """Neither a head, nor trailers, nor what comes behind the listener's interest may go on for ever."""
         self._bytes += count
         if not self._begun and self._bytes > HEAD_MAX_BYTES:
             self._fail(GatewayError(Code.UPSTREAM_PROTOCOL, "the head of the upstream's answer is too large"))
-        elif self._begun and self._bytes > TRAILER_MAX_BYTES and self._parser is not None:
+        elif self._listener is not None and self._bytes > HEAD_MAX_BYTES:
+            self._fail(GatewayError(Code.UPSTREAM_PROTOCOL, "the upstream's trailers are too large"))
+        elif self._listener is None and self._bytes > TRAILER_MAX_BYTES and self._parser is not None:
             self.drop()
 
     def _hush(self) -> None:

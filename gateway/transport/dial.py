@@ -27,6 +27,7 @@ class Dialler:
         self._route = route
         self._addresses: list[Any] = []
         self._believed_until = 0.0
+        self._asking: asyncio.Task[list[Any]] | None = None
 
     async def connect(self) -> socket.socket:
         """A socket on which to speak to the upstream. Raises OSError, `UPSTREAM_UNAVAILABLE` where a proxy says no."""
@@ -34,6 +35,7 @@ class Dialler:
             await self._resolve(), happy_eyeballs_delay=HAPPY_EYEBALLS_S, interleave=1
         )
         try:
+            # A question is one small write, which must not wait for anybody's acknowledgement.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._route.proxy is not None and self._route.tls is not None:
                 await self._tunnel(sock)
@@ -46,13 +48,19 @@ class Dialler:
         """Where to connect to. Resolvers run in threads, which on a busy core can take long: an address asks none."""
         if time.monotonic() >= self._believed_until:
             host, port = self._route.hop
-            loop = asyncio.get_running_loop()
             try:
                 self._addresses = [_address(host, port)]
                 self._believed_until = float("inf")
             except ValueError:
-                self._addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-                self._believed_until = time.monotonic() + ADDRESSES_KEPT_S
+                if self._asking is None or self._asking.done():
+                    self._asking = asyncio.create_task(self._ask(host, port))
+                # Whoever of those that wait gives up, the others go on waiting.
+                return await asyncio.shield(self._asking)
+        return self._addresses
+
+    async def _ask(self, host: str, port: int) -> list[Any]:
+        self._addresses = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        self._believed_until = time.monotonic() + ADDRESSES_KEPT_S
         return self._addresses
 
     async def _tunnel(self, sock: socket.socket) -> None:

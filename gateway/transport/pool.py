@@ -28,8 +28,10 @@ class Pool:
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
 
-    async def ask(self, request: bytes, listener: Listener) -> UpstreamConnection:
+    async def ask(self, request: bytes, listener: Listener, *, anew: bool = False) -> UpstreamConnection:
         """Send `request` on a connection of its own, while the answer lasts; the caller must `leave` it.
+
+        `anew` takes none that was used before.
 
         Raises `UPSTREAM_UNAVAILABLE`, `UPSTREAM_TLS`, and `UPSTREAM_TIMEOUT` where none is to be had in `connect_s`.
         """
@@ -37,7 +39,7 @@ class Pool:
             await self._permit()
         else:
             await self._permits.acquire()
-        connection = self._fresh()
+        connection = None if anew else self._fresh()
         if connection is None:
             try:
                 connection = await self._dial()
@@ -50,7 +52,8 @@ class Pool:
     async def fetch(self, request: bytes, limit_s: float) -> tuple[int, Headers, bytes]:
         """Status, headers and body of an answer that is wanted as a whole; whatever fails it is raised."""
         whole = _Whole()
-        connection = await self.ask(request, whole)
+        # A kept connection may have been closed meanwhile, and who looks after the upstream is to hear the truth.
+        connection = await self.ask(request, whole, anew=True)
         try:
             async with asyncio.timeout(limit_s):
                 return await whole.answer
@@ -99,9 +102,11 @@ class Pool:
             raise GatewayError(Code.UPSTREAM_TLS) from error
         except TimeoutError as error:
             raise GatewayError(Code.UPSTREAM_TIMEOUT, "the upstream did not accept a connection in time") from error
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
+            # uvloop says RuntimeError of a socket that was closed under it.
             raise GatewayError(Code.UPSTREAM_UNAVAILABLE) from error
         if not connection.usable:
+            connection.drop()
             raise GatewayError(Code.UPSTREAM_UNAVAILABLE)  # It is lost already.
         return connection
 
@@ -132,6 +137,7 @@ class _Whole:
 
     def __init__(self) -> None:
         self.answer: asyncio.Future[tuple[int, Headers, bytes]] = asyncio.get_running_loop().create_future()
+        self.pieces = 0
         self._head: tuple[int, Headers] = (0, {})
         self._body = bytearray()
 
@@ -141,6 +147,7 @@ class _Whole:
 
     def body(self, data: bytes) -> None:
         """A piece of it, up to what may be kept."""
+        self.pieces += 1
         self._body += data
         if len(self._body) > WHOLE_BODY_MAX_BYTES:
             self.failed(GatewayError(Code.UPSTREAM_PROTOCOL, "the upstream's answer is too large"))

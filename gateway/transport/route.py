@@ -3,6 +3,7 @@
 import base64
 import ssl
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -81,7 +82,7 @@ def trust() -> ssl.SSLContext:
     """Verifies certificates by the authorities of `SSL_CERT_FILE`, `SSL_CERT_DIR`, the system, or certifi's."""
     context = ssl.create_default_context()
     paths = ssl.get_default_verify_paths()
-    if not (paths.cafile or paths.capath):
+    if not (paths.cafile or (paths.capath and any(Path(paths.capath).iterdir()))):
         context.load_verify_locations(certifi.where())
     return context
 

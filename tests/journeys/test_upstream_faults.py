@@ -104,7 +104,10 @@ FAULTS = {
     "only [DONE]": truncated(SSE, DONE, "fin"),
     "choices null and no end": truncated(SSE, HE, b'data: {"choices":null}\n\n', "fin", text="Hé"),
     "unasked gzip": nonsense(head("200 OK", "text/event-stream", "Content-Encoding: gzip"), b"\x1f\x8b", "fin"),
-    "gzipped error": nonsense(head("401 no", JSON, "Content-Encoding: gzip"), b"\x1f\x8b", "fin"),
+    "gzipped error": Fault([head("401 no", JSON, "Content-Encoding: gzip"), b"\x1f\x8b", "fin"], "UPSTREAM_AUTH", 401),
+    "endless trailer": truncated("headers", chunked(HE), b"0\r\nX: " + b"x" * 10_000_000, "hang", text="Hé")._replace(
+        code="UPSTREAM_PROTOCOL"
+    ),
     "invalid UTF-8": nonsense(*after_text(b'data: {"choices":[{"delta":{"content":"\xc3("}}]}\n\n'), text="Hé"),
     "not JSON": nonsense(*after_text(b"data: hello\n\n"), text="Hé"),
     "an empty event": nonsense(*after_text(b"data:\n\n"), text="Hé"),

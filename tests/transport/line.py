@@ -19,11 +19,13 @@ class Heard:
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.rests = 0
+        self.pieces = 0
 
     def began(self, status: int, headers: Headers) -> None:
         self.calls.append(("began", status, headers))
 
     def body(self, data: bytes) -> None:
+        self.pieces += 1
         if self.calls and self.calls[-1][0] == "body":
             data = self.calls.pop()[1] + data
         self.calls.append(("body", data))
