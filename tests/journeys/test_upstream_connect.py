@@ -15,7 +15,7 @@ import pytest
 from tests.house import eventually, free_port, house
 from tests.journeys.asking import ask_all, ask_native, assert_all_failed, assert_native_failure, succeeded
 from tests.journeys.certificates import make_certificate, server_context
-from tests.upstream import Step, Upstream, answer, streamed, upstream
+from tests.upstream import Call, Step, Upstream, answer, streamed, upstream
 
 
 async def test_a_refused_connection_is_told_at_once() -> None:
@@ -206,7 +206,13 @@ async def test_an_answer_that_closes_its_connection_keeps_nobody_waiting(
         house(OPENAI_BASE_URL=service.url, GATEWAY_OPENAI__MAX_CONNECTIONS="1") as gateway,
         aiohttp.ClientSession() as session,
     ):
-        service.script = lambda _call: [head % len(body) + body, "hang"]
+
+        def script(_call: Call) -> list[Step]:
+            for writer in service._writers:
+                writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport that reads has it
+            return [head % len(body) + body, "hang"]
+
+        service.script = script
         for turn in range(1, 4):
             assert succeeded(await ask_native(session, gateway))
             assert service.connections == turn
