@@ -138,6 +138,9 @@ class WholeText(Text):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, WholeText) and str.__eq__(self, other)
 
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
     __hash__ = Text.__hash__
 
 

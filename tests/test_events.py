@@ -32,6 +32,8 @@ def test_a_whole_text_is_no_piece_of_text() -> None:
     assert [Text("a") == event for event in events] == [True, False, False, False, False]
     assert [event == WholeText("a") for event in events] == [False, True, False, False, False]
     assert [WholeText("a") == event for event in events] == [False, True, False, False, False]
+    assert [event != WholeText("a") for event in events] == [True, False, True, True, True]
+    assert [event != Text("a") for event in events] == [False, True, True, True, True]
     assert hash(whole) == hash(WholeText("a"))
     assert len({Text("a"), WholeText("a"), Text("a"), WholeText("a")}) == 2
 
