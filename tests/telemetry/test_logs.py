@@ -71,7 +71,7 @@ def test_odd_values_cost_no_line(written: tuple[io.StringIO, logs.QueuedLines]) 
 def test_libraries_are_heard_only_when_they_warn(written: tuple[io.StringIO, logs.QueuedLines]) -> None:
     """Their INFO holds addresses and whole requests."""
     stream, handler = written
-    logging.getLogger("openai._base_client").info("POST …")
+    logging.getLogger("aiohttp.client").info("POST …")
     logging.getLogger("aiohttp.server").warning("odd")
     logging.getLogger("gateway").debug("not at this level")
     handler.close()
