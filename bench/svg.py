@@ -64,7 +64,7 @@ def bars(title: str, rows: Sequence[Bar]) -> str:
 def lines(title: str, series: Sequence[Line], x_title: str) -> str:
     """Lines over a logarithmic x, from zero on y; each point's x is written below."""
     every = [point for line in series for point in line.points]
-    left, right, top, bottom = 40, WIDTH - 190, 40, 260
+    left, right, top, bottom = 40, WIDTH - 230, 40, 260
     low, high = (math.log10(pick(x for x, _ in every)) for pick in (min, max))
     tallest = max(y for _, y in every) * 1.1
 
