@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,32 +28,34 @@ def listen_tcp(host: str, port: int, options: SocketOptions) -> socket.socket:
         0
     ]
     listener = socket.socket(family, kind, proto)
-    try:
+    with _listening(listener, options.backlog):
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, options.send_buffer_bytes)
         listener.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, int(options.user_timeout_s * 1000))
         listener.bind(address)
-        listener.listen(options.backlog)
-    except OSError:
-        listener.close()
-        raise
-    listener.setblocking(False)
     return listener
 
 
 def listen_unix(path: str, options: SocketOptions) -> socket.socket:
     """A listening unix socket, for nginx on the same machine. A stale one is replaced, a live one is not."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
+    with _listening(listener, options.backlog):
         _remove_stale(path)
         listener.bind(path)
         os.chmod(path, 0o660)
-        listener.listen(options.backlog)
+    return listener
+
+
+@contextlib.contextmanager
+def _listening(listener: socket.socket, backlog: int) -> Iterator[None]:
+    """What is done inside comes before listening; where any of it fails, nothing stays open."""
+    try:
+        yield
+        listener.listen(backlog)
     except OSError:
         listener.close()
         raise
     listener.setblocking(False)
-    return listener
 
 
 def _remove_stale(path: str) -> None:

@@ -1,8 +1,13 @@
-"""Certificates that are wrong in one way each, made with openssl."""
+"""Certificates that are wrong in one way each, made with openssl, and an upstream that shows them."""
 
+import asyncio
+import contextlib
 import ssl
 import subprocess
+from collections.abc import AsyncIterator
 from pathlib import Path
+
+from tests.upstream import Upstream
 
 _AUTHORITY = """\
 [ca]
@@ -47,3 +52,23 @@ def server_context(certificate: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     return context
+
+
+class _TlsUpstream(Upstream):
+    @property
+    def url(self) -> str:
+        return super().url.replace("http:", "https:")
+
+
+@contextlib.asynccontextmanager
+async def tls_upstream(context: ssl.SSLContext) -> AsyncIterator[Upstream]:
+    """An upstream behind TLS."""
+    service = _TlsUpstream()
+    server = await asyncio.start_server(service._serve, "127.0.0.1", 0, ssl=context)
+    service.port = server.sockets[0].getsockname()[1]
+    try:
+        yield service
+    finally:
+        server.close()
+        for writer in list(service._writers):
+            writer.transport.abort()

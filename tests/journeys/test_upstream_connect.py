@@ -3,9 +3,8 @@
 import asyncio
 import contextlib
 import socket
-import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ import pytest
 
 from tests.house import eventually, free_port, house
 from tests.journeys.asking import ask_all, ask_native, assert_all_failed, assert_native_failure, succeeded
-from tests.journeys.certificates import make_certificate, server_context
-from tests.upstream import Call, Step, Upstream, answer, streamed, upstream
+from tests.journeys.certificates import make_certificate, server_context, tls_upstream
+from tests.upstream import Call, Step, answer, streamed, upstream
 
 
 async def test_a_refused_connection_is_told_at_once() -> None:
@@ -78,26 +77,6 @@ async def test_slow_name_resolution_stops_nobody_and_counts_as_connecting(monkey
     async with house(OPENAI_BASE_URL="http://upstream.invalid/v1", GATEWAY_OPENAI__CONNECT_S="0.2") as gateway:
         monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", slow)
         assert_all_failed(await ask_all(gateway), "UPSTREAM_TIMEOUT", 504)
-
-
-class _TlsUpstream(Upstream):
-    @property
-    def url(self) -> str:
-        return super().url.replace("http:", "https:")
-
-
-@contextlib.asynccontextmanager
-async def tls_upstream(context: ssl.SSLContext) -> AsyncIterator[Upstream]:
-    """An upstream behind TLS."""
-    service = _TlsUpstream()
-    server = await asyncio.start_server(service._serve, "127.0.0.1", 0, ssl=context)
-    service.port = server.sockets[0].getsockname()[1]
-    try:
-        yield service
-    finally:
-        server.close()
-        for writer in list(service._writers):
-            writer.transport.abort()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import contextlib
 import os
-import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -16,7 +15,7 @@ import pytest
 from gateway.cli import EXIT_CONFIG
 from tests.house import ROOT, eventually, house
 from tests.journeys.asking import ask_all, ask_native, assert_all_failed, succeeded
-from tests.journeys.certificates import make_certificate, server_context
+from tests.journeys.certificates import make_certificate, server_context, tls_upstream
 from tests.upstream import Upstream, upstream
 
 CREDENTIALS = "Basic " + base64.b64encode(b"al@ice:secret").decode()
@@ -92,20 +91,12 @@ async def proxy(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Proxy]:
 
 
 @contextlib.asynccontextmanager
-async def tls_upstream(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> AsyncIterator[Upstream]:
+async def trusted_upstream(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> AsyncIterator[Upstream]:
     """An upstream whose certificate is for `name`, and trusted."""
     certificate = make_certificate(folder / "tls", name)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    context: ssl.SSLContext = server_context(certificate)
-    service = Upstream()
-    server = await asyncio.start_server(service._serve, "127.0.0.1", 0, ssl=context)
-    service.port = server.sockets[0].getsockname()[1]
-    try:
+    async with tls_upstream(server_context(certificate)) as service:
         yield service
-    finally:
-        server.close()
-        for writer in list(service._writers):
-            writer.transport.abort()
 
 
 def headers(head: str) -> dict[str, str]:
@@ -136,8 +127,8 @@ async def test_plain_http_goes_through_the_proxy(proxy: Proxy) -> None:
 async def test_tls_goes_through_a_tunnel(proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The proxy hears where to and its own credentials, and nothing else; the upstream hears nothing of the proxy."""
     async with (
-        tls_upstream(tmp_path, monkeypatch, "IP:127.0.0.1") as service,
-        house(OPENAI_BASE_URL=service.url.replace("http:", "https:"), OPENAI_API_KEY="house-key") as gateway,
+        trusted_upstream(tmp_path, monkeypatch, "IP:127.0.0.1") as service,
+        house(OPENAI_BASE_URL=service.url, OPENAI_API_KEY="house-key") as gateway,
         aiohttp.ClientSession() as session,
     ):
         for _ in range(2):
@@ -156,8 +147,8 @@ async def test_a_tunnel_does_not_stand_for_the_upstream(
 ) -> None:
     """It is the upstream's certificate that must be good."""
     async with (
-        tls_upstream(tmp_path, monkeypatch, "DNS:proxy.example") as service,
-        house(OPENAI_BASE_URL=service.url.replace("http:", "https:")) as gateway,
+        trusted_upstream(tmp_path, monkeypatch, "DNS:proxy.example") as service,
+        house(OPENAI_BASE_URL=service.url) as gateway,
     ):
         assert_all_failed(await ask_all(gateway), "UPSTREAM_TLS", 502)
     assert not service.calls
