@@ -39,6 +39,7 @@ class Code(Enum):
     # What the gateway cannot do now.
     OVERLOADED = Spec(503, True, "The process holds as many streams or connections as it may.")
     STORE_FULL = Spec(503, True, "Live streams fill the memory set aside for logs.")
+    STORE_AWAY = Spec(503, True, "The store that processes share (Redis) does not answer.")
     DRAINING = Spec(503, True, "The process is going away; another one will answer.")
     STREAMING_DISABLED = Spec(503, False, "Streaming is switched off (`STREAMING_ENABLED`).")
     INTERNAL = Spec(500, True, "A fault of the gateway; the request id finds it in the log.")
@@ -52,6 +53,7 @@ class Code(Enum):
     UPSTREAM_TIMEOUT = Spec(504, True, "The upstream did not connect, begin, go on or end in time.")
     UPSTREAM_TRUNCATED = Spec(502, True, "The upstream's stream ended without its terminal marker.")
     UPSTREAM_PROTOCOL = Spec(502, True, "The upstream sent what is not the protocol.")
+    PRODUCER_LOST = Spec(502, True, "The process that made the answer is gone, and nobody could go on with it.")
     OUTPUT_LIMIT = Spec(502, False, "The answer grew beyond `stream.max_output_bytes`.")
 
     @property

@@ -38,6 +38,22 @@ def _http_url(value: str) -> str:
     return value
 
 
+def _redis_url(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not text:
+        return value
+    if not text.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("must begin with redis://, rediss:// or unix://")
+    try:
+        parts = urlsplit(text)
+        usable = (bool(parts.path) if parts.scheme == "unix" else bool(parts.hostname)) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("must name a host, and a port between 1 and 65535 if any, or the path of a unix socket")
+    return value
+
+
 def _header_value(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
     if not text.isascii() or not text.isprintable() or " " in text:
@@ -108,6 +124,24 @@ class Drain(Section):
     send_viewers_away: bool = True
 
 
+class Redis(Section):
+    """The store that processes share; in use as soon as a URL is set."""
+
+    url: Annotated[SecretStr, AfterValidator(_redis_url)] = SecretStr("")
+    prefix: str = Field("ssegw", pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    flush_ms: int = Field(150, ge=10, le=1000)
+    command_s: float = Field(0.5, gt=0, le=1)
+    lease_s: float = Field(1.5, ge=0.5, le=60)
+    when_away: Literal["accept", "refuse"] = "accept"
+    probe_host: str = ""
+    probe_port: int = Field(0, ge=0, le=65535)
+
+    @property
+    def configured(self) -> bool:
+        """Whether streams are shared."""
+        return bool(self.url.get_secret_value())
+
+
 class OpenAI(Section):
     """The OpenAI-compatible upstream; in use as soon as a key or a base URL is set."""
 
@@ -147,6 +181,7 @@ class Settings(Section):
     stream: Stream = Stream()
     delivery: Delivery = Delivery()
     drain: Drain = Drain()
+    redis: Redis = Redis()
     openai: OpenAI = OpenAI()
     local: Local = Local()
     logs: Logs = Logs()
@@ -154,6 +189,7 @@ class Settings(Section):
     ALIASES: ClassVar[dict[str, tuple[str, str, float]]] = {
         "OPENAI_API_KEY": ("openai", "api_key", 0),
         "OPENAI_BASE_URL": ("openai", "base_url", 0),
+        "REDIS_URL": ("redis", "url", 0),
         "STREAMING_ENABLED": ("stream", "enabled", 0),
         "STREAMING_TIMEOUT": ("stream", "total_s", 1000),
     }
@@ -161,7 +197,6 @@ class Settings(Section):
 
 
 NOT_YET = (
-    "REDIS_URL",
     "GOOGLE_APPLICATION_CREDENTIALS",
     "GCP_PROJECT_ID",
     "STREAMING_CHUNK_SIZE",

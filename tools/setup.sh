@@ -71,6 +71,7 @@ system)
     missing=""
     need() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || missing="$missing $2"; }
     need nginx nginx-light
+    need redis-server redis-server
     need chromium chromium
     need firefox-esr firefox-esr
     need curl curl
