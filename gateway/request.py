@@ -9,7 +9,6 @@ import orjson
 
 from gateway.events import weigh_json
 
-
 CHARACTERS_PER_TOKEN = 4
 """For estimates where a provider gave no usage: right within a third for European languages."""
 

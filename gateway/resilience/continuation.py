@@ -27,16 +27,40 @@ BROKEN_OFF = frozenset(
 
 
 async def go_on(source: Source, request: StreamRequest, text: str, outlet: Outlet) -> None:
-    """Pour what `source`, which `continues(request)`, says behind `text`, without what it repeats of it."""
-    request = request.continued(text)
+    """Pour what `source`, which `continues(request)`, says behind `text`, without what it repeats of it.
+
+    The usage at the end is the provider's for what it said now, and an estimate of what led to the text.
+    """
+    more = request.continued(text)
     # Its last message may begin with words of the caller's, which are as likely to be repeated.
-    behind = Behind(request.messages[-1]["content"], outlet)
+    behind = Behind(more.messages[-1]["content"], _with_usage(_estimated(request, text), outlet))
     try:
-        await source.pour(request, behind)
+        await source.pour(more, behind)
     except Exception:
         behind.flush()
         raise
     behind.flush()
+
+
+def _with_usage(before: Usage, outlet: Outlet) -> Outlet:
+    def added(batch: Batch) -> None:
+        last = batch[-1]
+        if type(last) is TextComplete and last.usage is not None:
+            usage = replace(
+                last.usage,
+                prompt_tokens=last.usage.prompt_tokens + before.prompt_tokens,
+                completion_tokens=last.usage.completion_tokens + before.completion_tokens,
+                reported=False,
+            )
+            batch = [*batch[:-1], replace(last, usage=usage)]
+        outlet(batch)
+
+    return added
+
+
+def _estimated(request: StreamRequest, text: str) -> Usage:
+    asked = sum(len(str(message.get("content") or "")) for message in request.messages)
+    return Usage(asked // CHARACTERS_PER_TOKEN, len(text) // CHARACTERS_PER_TOKEN, reported=False)
 
 
 class Continuation:
@@ -56,10 +80,10 @@ class Continuation:
 
     async def pour(self, request: StreamRequest, outlet: Outlet, skip: int = 0) -> None:
         """The source's own where it does not continue the request; else its answer, in as many parts as it takes."""
-        if not self._source.continues(request):
+        if skip or not self._source.continues(request):
             await self._source.pour(request, outlet, skip)
             return
-        said, ends_at = _Said(request, outlet), asyncio.get_running_loop().time() + self._total_s
+        said, ends_at = _Said(outlet), asyncio.get_running_loop().time() + self._total_s
         parts = 0
         while True:
             try:
@@ -69,13 +93,13 @@ class Continuation:
                     self._metrics.continuation("failed")
                 if not self._goes_on(error, said, ends_at, parts):
                     raise
-                log.info("going on with an answer", extra={"provider": self.name, "code": error.code.name})
+                log.warning("upstream broke off, going on", extra={"provider": self.name, "code": error.code.name})
             else:
                 if parts:
                     self._metrics.continuation("continued")
                 return
             parts += 1
-            said.broke_off()
+            outlet([Status("continued", "the provider broke off; the answer goes on")])
 
     async def _pour_part(self, request: StreamRequest, said: "_Said", ends_at: float, *, first: bool) -> None:
         if first:
@@ -115,12 +139,9 @@ class Continuation:
 class _Said:
     """An outlet that remembers the text, and what else decides whether an answer can go on."""
 
-    def __init__(self, request: StreamRequest, outlet: Outlet) -> None:
-        self._request = request
+    def __init__(self, outlet: Outlet) -> None:
         self._outlet = outlet
         self._pieces = io.StringIO()
-        self._earlier = 0
-        """Characters of the text when the last part began; 0 in the first one."""
         self._thinks = self._barred = False
         self.begun = False
         """Whether there was any content."""
@@ -139,7 +160,7 @@ class _Said:
 
     def __call__(self, batch: Batch) -> None:
         """Hand it on, and remember."""
-        for at, event in enumerate(batch):
+        for event in batch:
             if type(event) is Text:
                 self._pieces.write(event)
                 self.begun, self._thinks = True, False
@@ -149,21 +170,4 @@ class _Said:
                 self._barred = self._barred or isinstance(event, (ToolCall, Refusal))
             elif type(event) is TextComplete:
                 self.over = True
-                if self._earlier and event.usage is not None:
-                    batch[at] = replace(event, usage=self._of_all(event.usage))
         self._outlet(batch)
-
-    def broke_off(self) -> None:
-        """The next thing said is of another part. Whoever follows is told so."""
-        self._earlier = self._pieces.tell()
-        self._outlet([Status("continued", "the provider broke off; the answer goes on")])
-
-    def _of_all(self, usage: Usage) -> Usage:
-        """The provider's account of the last part, and an estimate of what went before it."""
-        asked = sum(len(str(message.get("content") or "")) for message in self._request.messages)
-        return replace(
-            usage,
-            prompt_tokens=usage.prompt_tokens + asked // CHARACTERS_PER_TOKEN,
-            completion_tokens=usage.completion_tokens + self._earlier // CHARACTERS_PER_TOKEN,
-            reported=False,
-        )

@@ -1,7 +1,5 @@
 """Seam: what is really new in an answer that goes on behind a text; models repeat their last words, or begin again."""
 
-import os
-
 from gateway.events import Event, Text, TextComplete
 from gateway.sources.base import Batch, Outlet
 
@@ -62,7 +60,7 @@ class Seam:
     def _may_be_the_end(self, said: str) -> bool:
         """Whether more of it could make a repetition, or a longer one, of the end of the text."""
         if not said:
-            return len(self._held) < OVERLAP_MAX and len(self._body) >= OVERLAP_MIN
+            return len(self._held) < OVERLAP_MAX
         last = len(self._body) - OVERLAP_MIN
         return 0 <= self._text.find(said, self._begun_at, len(self._text) - 1) <= last
 
@@ -70,8 +68,11 @@ class Seam:
         """Likewise of the beginning. Once that is certain, what follows need not be held to be dropped."""
         if len(self._body) < OVERLAP_MIN or len(said) >= len(self._text) or not self._text.startswith(said):
             return False
-        if len(said) >= RESTART_MIN and _is_telling(said):
-            self._again_at, self._held = len(said), ""
+        if len(said) < RESTART_MIN:
+            return True
+        if not _is_telling(said):
+            return False
+        self._again_at, self._held = len(said), ""
         return True
 
     def _repeated(self, said: str) -> int:
@@ -133,7 +134,10 @@ class Behind:
 
 def _common(one: str, other: str) -> int:
     """How many characters two texts have in common from their beginning."""
-    return len(os.path.commonprefix((one, other)))
+    for at, (a, b) in enumerate(zip(one, other, strict=False)):
+        if a != b:
+            return at
+    return min(len(one), len(other))
 
 
 def _is_telling(said: str) -> bool:

@@ -1,9 +1,9 @@
 """OpenAISource: any service that speaks OpenAI's Chat Completions, streamed.
 
-Source of what is sent: the OpenAI API reference, "chat" and "authentication". For continuations: vLLM, "OpenAI-compatible
-server", extra parameters of the Chat API (`continue_final_message`, which SGLang and llama.cpp hear too); DeepSeek,
-"Chat Prefix Completion (Beta)", under the base URL `…/beta`; Mistral, API reference, `AssistantMessage.prefix`.
-LMDeploy and llama.cpp go on behind a trailing assistant message without being told to.
+Source of what is sent: the OpenAI API reference, "chat" and "authentication". For continuations: vLLM,
+"OpenAI-Compatible Server", extra parameters of the Chat API (`continue_final_message`, which SGLang and llama.cpp hear
+too); DeepSeek, "Chat Prefix Completion (Beta)", under the base URL `…/beta`; Mistral, API reference,
+`AssistantMessage.prefix`. LMDeploy and llama.cpp go on behind a trailing assistant message without being told to.
 """
 
 from collections.abc import Collection
