@@ -42,7 +42,9 @@ class Seam:
             return self._drop(piece)
         self._held += piece
         said = self._held.lstrip()
-        if self._may_be_the_end(said) or self._may_be_the_beginning(said):
+        if not said and len(self._held) < OVERLAP_MAX:
+            return ""
+        if said and (self._may_be_the_end(said) or self._may_be_the_beginning(said)):
             return ""
         return self.flush()
 
@@ -59,8 +61,6 @@ class Seam:
 
     def _may_be_the_end(self, said: str) -> bool:
         """Whether more of it could make a repetition, or a longer one, of the end of the text."""
-        if not said:
-            return len(self._held) < OVERLAP_MAX
         last = len(self._body) - OVERLAP_MIN
         return 0 <= self._text.find(said, self._begun_at, len(self._text) - 1) <= last
 
@@ -83,8 +83,7 @@ class Seam:
                 repeated = _common(said, text[at:])
                 return repeated if _is_telling(said[:repeated]) else 0
         repeated = _common(said, text)
-        whole = OVERLAP_MIN <= len(body) <= repeated
-        return repeated if (whole or repeated >= RESTART_MIN) and _is_telling(said[:repeated]) else 0
+        return repeated if repeated >= RESTART_MIN and _is_telling(said[:repeated]) else 0
 
     def _drop(self, piece: str) -> str:
         """What of an answer that begins again is not as it was."""
