@@ -36,6 +36,9 @@ class Metrics:
         """To be called with the gap in seconds whenever more content arrived from the upstream: once for each token."""
         return _nothing
 
+    def continuation(self, result: str) -> None:
+        """An answer that broke off was `continued` to its end, `failed` again, or was `refused`: not open to more."""
+
     def first_token(self, dialect: str, provider: str, seconds: float) -> None:
         """The first content was written to the client that asked."""
 
