@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
@@ -14,13 +14,14 @@ from gateway.pipeline import Pipeline
 from gateway.readership import Readership
 from gateway.request import Caller, OnDisconnect, StreamRequest
 from gateway.streams.ids import new_sid
-from gateway.streams.store import LogStore, SharedStore, Summary
 from gateway.streams.lineage import EXACT, FIRST_EPOCH
+from gateway.streams.store import LogStore, SharedStore, Summary
 from gateway.streams.stream import Bounds, State, Stream, opened
 from gateway.telemetry.logs import tell
 from gateway.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
+
 
 class Key(NamedTuple):
     """An idempotency key, and the fingerprint of the question that was asked under it."""
@@ -97,7 +98,7 @@ class Hub:
     ) -> Opening:
         """A stream for `request`, or the one that the same idempotency `key` opened before.
 
-        Raises `DRAINING`, `OVERLOADED`, `STORE_FULL`, `STORE_AWAY`, `IDEMPOTENCY_MISMATCH`. A refused key is free again.
+        Raises `DRAINING`, `OVERLOADED`, `STORE_FULL`, `STORE_AWAY`, `IDEMPOTENCY_MISMATCH`; a refused key is free.
         """
         sid = new_sid()
         if key is not None:
@@ -145,9 +146,9 @@ class Hub:
         stream = await self._store.find(sid, caller)
         return stream if self._rescuer is None else await self._rescuer.rescue(stream)
 
-    async def list(self, caller: Caller) -> list[Summary]:
-        """The caller's streams, see `LogStore.list`."""
-        return await self._store.list(caller)
+    async def streams_of(self, caller: Caller) -> list[Summary]:
+        """The caller's streams, see `LogStore.streams_of`."""
+        return await self._store.streams_of(caller)
 
     @contextmanager
     def reading(self, stream: Stream) -> Iterator[None]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from gateway.errors import Code, GatewayError
-from gateway.events import Completed, Failed, Text, Usage, Warned
+from gateway.events import Completed, Event, Failed, Text, Usage, Warned
 from gateway.resilience.continuation import go_on, open_to_more
 from gateway.sources.base import Batch, Outlet, Source
 from gateway.stages.base import Chain, Follower, Stage
@@ -65,8 +65,8 @@ class Pipeline:
         """Whether `run` can go on with a stream that another process began; what nobody has heard can be begun anew."""
         if stream.text_ended:
             return True
-        if self.exact or stream.lineage.exact:
-            return self.exact and stream.lineage.exact
+        if stream.lineage.exact or self.exact:
+            return stream.lineage.exact == self.exact
         if not stream.content_events:
             return True
         return self.source.continues(stream.request) and open_to_more(stream.events())
@@ -80,7 +80,8 @@ class Pipeline:
             stream.aside(NO_VOICE)
         followers = [asyncio.create_task(self._follow(follower, stream)) for follower in self._followers]
         try:
-            await self._take_text(stream, last=not followers)
+            if not stream.text_ended:
+                await self._take_text(stream, last=not followers)
             await self._finish_followers(followers)
             if not stream.ended:
                 self._complete(stream)
@@ -90,8 +91,6 @@ class Pipeline:
 
     async def _take_text(self, stream: Stream, *, last: bool) -> None:
         """Everything that the source says, to its end; with `last`, the stream ends with it."""
-        if stream.text_ended:
-            return
         try:
             await self._pour(stream, self._outlet(stream, last=last))
         except Exception:
@@ -111,7 +110,7 @@ class Pipeline:
         else:
             await self.source.pour(stream.request, outlet)
 
-    def _feed_behind(self, stream: Stream) -> Callable[[Batch], Batch]:
+    def _feed_behind(self, stream: Stream) -> Callable[[Sequence[Event]], Sequence[Event]]:
         """The stages, standing where the log stands."""
         feed = self._feed
         if not stream.content_events:
@@ -177,13 +176,13 @@ class Rest:
     Raises `PRODUCER_LOST` when the source turns out to say something else than it did: its texts have changed since.
     """
 
-    def __init__(self, feed: Callable[[Batch], Batch], stream: Stream) -> None:
+    def __init__(self, feed: Callable[[Sequence[Event]], Sequence[Event]], stream: Stream) -> None:
         self._feed = feed
         self._said = stream.text() if not stream.lost else None
         self._left = stream.poured
         self._again: list[str] = []
 
-    def __call__(self, batch: Batch) -> Batch:
+    def __call__(self, batch: Sequence[Event]) -> Sequence[Event]:
         made = self._feed(batch)
         if not self._left:
             return made

@@ -90,7 +90,7 @@ class Succession:
     def superseded(self, stream: Stream) -> None:
         """Another process makes a stream of ours now: nothing of it may be said here any more."""
         log.warning("a stream is made by another process now", extra={"stream_id": stream.sid})
-        self._metrics.taken_over("superseded")
+        self._metrics.taken_over("superseded", stream.dialect)
         self._hub.let_go(stream)
 
     async def bereft(self, sid: str, *, read_here: bool) -> None:
@@ -124,7 +124,7 @@ class Succession:
         if pipeline is None or not pipeline.can_go_on(heir):
             self._end(heir)
             return heir
-        self._metrics.taken_over("continued")
+        self._metrics.taken_over("continued", heir.dialect)
         log.info("going on with a stream", extra={"stream_id": heir.sid, "epoch": heir.epoch, "events": heir.head})
         self._hub.expect_reader(self._hub.start(heir, pipeline), AWAITED_S)
         return heir
@@ -132,7 +132,7 @@ class Succession:
     async def _claim(self, stream: Stream) -> Stream:
         heir = await self._store.claim(stream)
         if heir.mirrored:
-            self._metrics.taken_over("raced")
+            self._metrics.taken_over("raced", heir.dialect)
         return heir
 
     def _pipeline_for(self, heir: Stream) -> Pipeline | None:
@@ -161,7 +161,7 @@ class Succession:
             self._waiting.pop(sid, None)
 
     def _end(self, heir: Stream) -> None:
-        self._metrics.taken_over("lost")
+        self._metrics.taken_over("lost", heir.dialect)
         log.error("a stream was lost with its process", extra={"stream_id": heir.sid, "events": heir.head})
         heir.finish(failed(GatewayError(Code.PRODUCER_LOST)))
         self._store.settle(heir)

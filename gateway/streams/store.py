@@ -16,6 +16,12 @@ class Summary(NamedTuple):
     session: str | None
 
 
+def summary_of(stream: Stream) -> Summary:
+    """How `stream` stands in a list."""
+    request = stream.request
+    return Summary(stream.sid, stream.state, stream.created_s, request.model, request.session_id)
+
+
 class LogStore(Protocol):
     """Keeps streams for as long as somebody may come back to them, within a bound of memory.
 
@@ -52,7 +58,7 @@ class LogStore(Protocol):
     def bytes_kept(self) -> int:
         """Memory that all kept streams take."""
 
-    async def list(self, caller: Caller) -> list[Summary]:
+    async def streams_of(self, caller: Caller) -> list[Summary]:
         """The streams that this user or session opened and that are still kept, the newest first."""
 
 

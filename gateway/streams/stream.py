@@ -74,8 +74,8 @@ class Stream:
     the payload ever appended. Its keeper hears of every change of `bytes` through `on_growth`. The request,
     which is kept as long, takes `request_bytes` beside it.
 
-    `asides` counts the events that did not come from its pipeline's source. A stream that is `mirrored` is made in another
-    process and copied here; one that is `given_up` gets no more events here, whatever becomes of it elsewhere.
+    `asides` counts the events that did not come from its pipeline's source. A stream that is `mirrored` is made in
+    another process and copied here; one that is `given_up` gets no more events here, whatever becomes of it elsewhere.
     """
 
     def __init__(
