@@ -286,6 +286,10 @@ class Warned(Event):
     details: JsonObject = field(default_factory=dict)
 
 
+NOT_DURABLE = Warned("NOT_DURABLE", "the store is away: what is said now may be lost with this process")
+"""For those who read while it is so; it stands in no log."""
+
+
 @dataclass(frozen=True, slots=True)
 class TextComplete(Event):
     """The source has ended by its own terminal marker. On the wire: `status` text_complete."""
