@@ -133,8 +133,8 @@ class Lease:
     async def held_by(self, instance: str) -> bool:
         """Whether `instance` has its lease. Never raises.
 
-        Also true where a missing one proves nothing. If Redis is away nobody knows; if it was away, frozen or flushed, or
-        its clock has jumped, then this instance's own lease is missing too, or was within the time of a lease.
+        Also true where a missing one proves nothing. If Redis is away nobody knows; if it was away, frozen or flushed,
+        or its clock has jumped, then this instance's own lease is missing too, or was within the time of a lease.
         """
         pipe = self._commands.pipeline(transaction=False)
         pipe.exists(self._keys.lease(instance))

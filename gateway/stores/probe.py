@@ -8,7 +8,7 @@ import os
 import socket
 from enum import Enum, auto
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 ASK_S = 0.3
 """For an answer: a process that lives gives it in about a millisecond, also while it drains."""
@@ -58,9 +58,10 @@ class _Hello(asyncio.Protocol):
         self._hello = hello
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        transport.write(self._hello)
-        transport.close()
+        # uvloop's transports are none of asyncio's classes.
+        writable = cast(asyncio.WriteTransport, transport)
+        writable.write(self._hello)
+        writable.close()
 
 
 async def ask(address: str, instance: str, limit_s: float = ASK_S, *, met: bool = False) -> Verdict:
