@@ -188,6 +188,10 @@ class RedisLog:
             (int(reply[0]), reply[1].decode()) if reply[0] is not None else None for reply in await self._ask(commands)
         ]
 
+    async def check_writes(self) -> None:
+        """Raises what redis-py raises when Redis is away, or takes no writes."""
+        await self._ask([("SET", self._keys.probe, "1", "PX", 1000)])
+
     async def _ask(self, commands: Sequence[tuple[Word, ...]]) -> list[Any]:
         found: list[Any] = []
         for at in range(0, len(commands), SLICE):
