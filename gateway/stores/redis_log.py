@@ -193,7 +193,7 @@ class RedisLog:
         await self.ask([("SET", self._keys.probe, "1", "PX", 1000)])
 
     async def ask(self, commands: Sequence[tuple[Word, ...]]) -> list[Any]:
-        """The answers to commands that change nothing. Raises what redis-py raises, for a refused one too."""
+        """The answers to commands, in order. Raises what redis-py raises, for a refused one too."""
         found: list[Any] = []
         for at in range(0, len(commands), SLICE):
             batch = self.batch()
