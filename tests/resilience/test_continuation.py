@@ -120,11 +120,19 @@ def test_what_did_not_break_off_in_the_middle_does_not_go_on(
     [
         [Text("Once"), ToolCall(0, "{")],
         [ToolCall(0, "{}"), Text("Once")],
+        [ToolCall(0, "{}"), Citation({}), Text("Once")],
         [Text("Once"), Refusal("I")],
         [Reasoning("hm")],
         [Text("Once"), Reasoning("hm")],
     ],
-    ids=["a tool call", "text behind a tool call", "a refusal", "only reasoning", "reasoning behind text"],
+    ids=[
+        "a tool call",
+        "text behind a tool call",
+        "more behind a tool call",
+        "a refusal",
+        "only reasoning",
+        "reasoning behind text",
+    ],
 )
 def test_what_text_cannot_go_on_with_is_not_gone_on_with(loop: ManualLoop, said: list[Event]) -> None:
     """The honest error, and counted as refused."""
@@ -194,7 +202,7 @@ def test_silence_breaks_an_answer_off(loop: ManualLoop) -> None:
 def test_the_total_time_is_for_all_parts_together(loop: ManualLoop, second: float) -> None:
     """Whether it is over in the first part or in a later one; then nobody is called again."""
     lively: list[Step] = [step for _ in range(99) for step in (20.0, [Text("b")])]
-    listener = loop.run(Listener(Parts([[Text("a")], CUT], [second, *lively]), total_s=50.0).listen())
+    listener = loop.run(Listener(Parts([[Text("a")], 10.0, CUT], [second, *lively]), total_s=50.0).listen())
     assert (listener.code, listener.results, loop.time()) == (Code.UPSTREAM_TIMEOUT, ["failed"], 1050.0)
     listener = loop.run(Listener(Parts(lively), total_s=50.0).listen())
     assert (listener.code, listener.results, loop.time()) == (Code.UPSTREAM_TIMEOUT, [], 1100.0)
