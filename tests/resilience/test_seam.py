@@ -93,7 +93,7 @@ def test_a_repetition_is_dropped_however_it_is_cut(text: str, said: str, new: st
 )
 def test_what_is_no_repetition_comes_through_as_it_is(text: str, said: str) -> None:
     """Byte for byte; too few characters, or the same one again and again, are no repetition."""
-    assert said_behind(text, said) == said_behind(text, *said) == said
+    assert said_behind(text, said) == said_behind(text, *said) == said_behind(text, said[:7], said[7:]) == said
 
 
 TEXT = st.text(alphabet="abcdefgh \n", max_size=60)
