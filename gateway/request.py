@@ -41,6 +41,15 @@ class Caller:
             return self.user == owner.user
         return owner.session is None or self.session == owner.session
 
+    def opened(self, stream_owner: "Caller") -> bool:
+        """Whether a stream of that owner is this very caller's: of its user, or of its session where it has no user.
+
+        Narrower than what it may read: what nobody in particular opened is in nobody's list.
+        """
+        if self.tenant != stream_owner.tenant or self.user != stream_owner.user:
+            return False
+        return self.user is not None or (self.session is not None and self.session == stream_owner.session)
+
 
 @dataclass(frozen=True, slots=True)
 class Voice:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway import events
+from gateway.accounting import _OUTCOME_OF_CODE, _OUTCOME_OF_REASON
 from gateway.app import Gateway
 from gateway.cli import _parser
 from gateway.delivery.connection import Ending
@@ -16,7 +17,6 @@ from gateway.delivery.http import stream_headers
 from gateway.delivery.response import HEADERS
 from gateway.dialects.native import _Body, told
 from gateway.errors import Code
-from gateway.hub import _OUTCOME_OF_CODE, _OUTCOME_OF_REASON
 from gateway.routes.streams import CONTROLS
 from gateway.settings import NOT_YET, PREFIX, Section, Settings, load
 from gateway.telemetry.prometheus import PrometheusMetrics

@@ -63,6 +63,17 @@ def _estimated(request: StreamRequest, text: str) -> Usage:
     return Usage(asked // CHARACTERS_PER_TOKEN, len(text) // CHARACTERS_PER_TOKEN, reported=False)
 
 
+def open_to_more(events: Batch) -> bool:
+    """Whether an answer so far could go on behind its text: no tool call, refusal or reasoning is open."""
+    said = _Said(_nobody)
+    said(events)
+    return said.open_to_more
+
+
+def _nobody(batch: Batch) -> None:
+    """Hears nothing."""
+
+
 class Continuation:
     """Asks `source` again when it breaks off in mid-answer, up to `continue_max` times for one answer.
 

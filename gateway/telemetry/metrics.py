@@ -26,6 +26,13 @@ class Metrics:
     def stream_ended(self, account: Account) -> None:
         """A stream has its terminal event; exactly once for each stream, however it ended."""
 
+    def taken_over(self, result: str, dialect: str) -> None:
+        """A stream changed its process.
+
+        One whose process is gone was `continued` here or `lost`, or another process was faster (`raced`); one of ours
+        is made by another process now (`superseded`).
+        """
+
     def output(self, provider: str, tokens: int, seconds: float) -> None:
         """`tokens` were made in `seconds` after the first one."""
 

@@ -96,6 +96,7 @@ class PrometheusMetrics(Metrics):
         self._outcomes = Counts("ssegw_stream_outcomes_total", "How streams ended", "outcome")
         self._usage = Counts("ssegw_usage_records_total", "Usage records, one a stream", "source")
         self._no_first = Counts("ssegw_no_first_token_total", "Streams that ended before any content", "reason")
+        self._takeovers = Counts("ssegw_takeovers_total", "Streams that changed their process", "result")
         self._continuations = Counts(
             "ssegw_continuations_total", "Answers that broke off, and what came of it", "result"
         )
@@ -143,6 +144,11 @@ class PrometheusMetrics(Metrics):
 
     def chunks(self, provider: str) -> Callable[[float], None]:
         return self._gap[provider].add
+
+    def taken_over(self, result: str, dialect: str) -> None:
+        self._takeovers[result] += 1
+        if result == "continued":
+            self._streams[dialect] += 1
 
     def continuation(self, result: str) -> None:
         self._continuations[result] += 1
