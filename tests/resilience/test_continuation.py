@@ -8,7 +8,7 @@ import pytest
 from gateway.errors import Code, GatewayError
 from gateway.events import Citation, Event, Metadata, Reasoning, Refusal, Status, Text, TextComplete, ToolCall, Usage
 from gateway.request import StreamRequest
-from gateway.resilience.continuation import BROKEN_OFF, Continuation, go_on
+from gateway.resilience.continuation import BROKEN_OFF, Continuation, go_on, open_to_more
 from gateway.resilience.deadline import Deadline
 from gateway.sources.base import Outlet
 from tests.doubles import END, HANG, ManualLoop, RecordingMetrics, ScriptedSource, Step, question
@@ -145,6 +145,15 @@ def test_reasoning_and_citations_that_are_done_are_no_obstacle(loop: ManualLoop)
     said: list[Event] = [Reasoning("hm"), Text("Once"), Citation({})]
     listener = loop.run(Listener(Parts([said, CUT], [[Text(" upon"), END]])).listen())
     assert (listener.text, listener.code, listener.results) == ("Once upon", None, ["continued"])
+
+
+def test_text_that_replaces_what_was_said_is_what_it_goes_on_behind(loop: ManualLoop) -> None:
+    """As clients show it."""
+    listener = Listener(Parts([[Text("Twice"), WholeText("Once")], CUT], [[Text(" upon"), END]]))
+    loop.run(listener.listen())
+    assert listener.parts.asked[1] == question().continued("Once")
+    assert open_to_more([WholeText("Once")])
+    assert not open_to_more([WholeText("")])
 
 
 def test_a_source_that_does_not_continue_is_poured_as_it_is(loop: ManualLoop) -> None:
