@@ -6,7 +6,19 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.errors import Code, GatewayError
-from gateway.events import Citation, Event, Metadata, Reasoning, Refusal, Status, Text, TextComplete, ToolCall, Usage
+from gateway.events import (
+    Citation,
+    Event,
+    Metadata,
+    Reasoning,
+    Refusal,
+    Status,
+    Text,
+    TextComplete,
+    ToolCall,
+    Usage,
+    WholeText,
+)
 from gateway.request import StreamRequest
 from gateway.resilience.continuation import BROKEN_OFF, Continuation, go_on, open_to_more
 from gateway.resilience.deadline import Deadline
