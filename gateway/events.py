@@ -25,6 +25,9 @@ CANCELLED = "cancelled"
 """The finish reasons of cancelled streams: nobody read it any more, its session asked something new, its process went
 away, somebody asked for it."""
 
+HANDED_OVER = "handed_over"
+"""Why a stream that has not ended is over in this process: another one makes it."""
+
 JsonObject = Mapping[str, Any]
 
 

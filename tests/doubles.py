@@ -151,6 +151,10 @@ class ScriptedSource:
         finally:
             self.closed += 1
 
+    def continues(self, request: StreamRequest) -> bool:
+        """It knows only its script."""
+        return False
+
     async def check(self) -> None:
         """Always there."""
 

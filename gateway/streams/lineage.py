@@ -45,3 +45,7 @@ class Lineage(NamedTuple):
     def succeeded(self, last: int) -> "Lineage":
         """The lineage of the next epoch, where `last` is the last durable seq of this one."""
         return Lineage(self.epoch + 1, {**self.ends, self.epoch: last}, self.exact)
+
+
+FIRST_EPOCH, EXACT = Lineage(), Lineage(exact=True)
+"""Of streams that nobody has taken over yet."""

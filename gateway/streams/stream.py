@@ -9,6 +9,7 @@ from typing import Protocol
 
 from gateway.errors import Code, GatewayError
 from gateway.events import (
+    HANDED_OVER,
     RECORD_OVERHEAD_BYTES,
     Audio,
     AudioEvicted,
@@ -25,7 +26,7 @@ from gateway.events import (
 )
 from gateway.request import Caller, StreamRequest
 from gateway.streams.fold import fold
-from gateway.streams.lineage import Lineage
+from gateway.streams.lineage import FIRST_EPOCH, Lineage
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,6 @@ class Bounds:
         self.max_audio_ms = max_audio_ms
 
 
-FIRST_EPOCH = Lineage()
 DEFAULT_BOUNDS = Bounds(max_bytes=2 * 1024 * 1024, max_events=65_536, max_audio_ms=20_000)
 
 
@@ -74,8 +74,8 @@ class Stream:
     the payload ever appended. Its keeper hears of every change of `bytes` through `on_growth`. The request,
     which is kept as long, takes `request_bytes` beside it.
 
-    `poured` counts the events that came from its pipeline's source. A stream that is `mirrored` is made in another
-    process and copied here; one that is `given_up` gets no more events here, whatever becomes of it elsewhere.
+    `asides` counts the events that did not come from its pipeline's source. A stream that is `mirrored` is made in
+    another process and copied here; one that is `given_up` gets no more events here, whatever becomes of it elsewhere.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Stream:
         self.bytes_ever = 0
         self.late_events = 0
         self.content_events = 0
-        self.poured = 0
+        self.asides = 0
         self.mirrored = False
         self.given_up = False
         self.successor: Stream | None = None
@@ -140,6 +140,11 @@ class Stream:
     def begun(self) -> bool:
         """Whether the answer has begun, or ended without beginning."""
         return self.state is not State.OPEN
+
+    @property
+    def poured(self) -> int:
+        """How many of the events came from its pipeline's source, through the stages."""
+        return self.head - self.asides
 
     @property
     def kept(self) -> int:
@@ -194,6 +199,11 @@ class Stream:
         if not room and self.terminal is None:
             raise GatewayError(Code.STORE_FULL, "running streams fill the memory set aside for logs", retry_after_s=5)
 
+    def aside(self, event: Event) -> None:
+        """Append what does not come from the source: an exact one will not say it again."""
+        self.asides += 1
+        self.append([event])
+
     def seal(self, reason: str = "") -> None:
         """Nothing but the terminal event may be appended from now on; the first reason given is kept."""
         if not self.sealed:
@@ -207,13 +217,14 @@ class Stream:
             return
         self.sealed = True
         self.terminal = terminal
-        self.append([terminal])
+        self.aside(terminal)
 
     def give_up(self, successor: "Stream | None" = None) -> None:
         """Append nothing more here, not even a terminal event; readers go on with the `successor`, if there is one."""
         if self.given_up:
             return
-        self.sealed = self.given_up = True
+        self.seal(HANDED_OVER)
+        self.given_up = True
         self.successor = successor
         for reader in tuple(self._readers):
             reader.superseded()
@@ -231,10 +242,10 @@ class Stream:
 
     def receive(self, events: Sequence[Event], poured: int) -> None:
         """Append what another process has appended to the same log."""
-        self.poured = poured
         last = events[-1] if events else None
         if isinstance(last, (Completed, Failed)):
             self.sealed, self.terminal = True, last
+        self.asides = self.head + len(events) - poured
         self.append(events)
 
     def forget_question(self) -> None:
