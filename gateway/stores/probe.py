@@ -58,10 +58,8 @@ class _Hello(asyncio.Protocol):
         self._hello = hello
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are none of asyncio's classes.
-        writable = cast(asyncio.WriteTransport, transport)
-        writable.write(self._hello)
-        writable.close()
+        cast(asyncio.WriteTransport, transport).write(self._hello)
+        transport.close()
 
 
 async def ask(address: str, instance: str, limit_s: float = ASK_S, *, met: bool = False) -> Verdict:
