@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
+from gateway.events import Record
 from gateway.stores.backoff import Backoff
 from gateway.stores.entries import BrokenEntry, Entry, parse_entry
 from gateway.stores.inbox import Inbox, Kind, Message, parse
@@ -241,17 +242,16 @@ def restored(found: Found, bounds: Bounds) -> Stream:
         lineage=lineage,
         created_s=found.created_s,
     )
-    folded, events, first, head = [], [], found.entries[0].first, found.entries[0].first - 1
+    older, exact, first, head = list[Record](), list[Record](), found.entries[0].first, found.entries[0].first - 1
     lost = head
     for entry in found.entries:
-        records = entry.records(after=head)
-        if entry.folded:
-            folded += records
-            first = entry.last + 1
-        else:
-            events += [record.event for record in records]
+        exact += entry.records(after=head)
+        if entry.folded and entry.last > head:
+            # From here on back places are missing, and so nothing of it can be counted through.
+            older, exact, first = older + exact, [], entry.last + 1
         head = max(head, entry.last)
-    stream.load(folded, first, events, lost=lost, poured=found.entries[-1].poured)
+    events = [record.event for record in exact]
+    stream.load(older, first, events, lost=lost, poured=found.entries[-1].poured)
     return stream
 
 
