@@ -33,7 +33,7 @@ GATHER_S = 0.01
 class Mirror:
     """One stream of another instance, and how far it is copied."""
 
-    __slots__ = ("at", "last_id", "producer", "stream")
+    __slots__ = ("at", "last_id", "producer", "stream", "unread")
 
     def __init__(self, stream: Stream, found: Found) -> None:
         self.stream = stream
@@ -41,6 +41,7 @@ class Mirror:
         self.at = found.at
         last = found.entries[-1] if found.entries else None
         self.last_id = f"{last.epoch}-{last.last}" if last is not None else "0-0"
+        self.unread = False
 
 
 class Mirrors:
@@ -112,10 +113,11 @@ class Mirrors:
             mirror.stream.give_up(successor)
 
     def forget_unread(self) -> None:
-        """Let go of those that nobody reads."""
+        """Let go of those that nobody read when this was last called either: the reader of a new one is on its way."""
         for sid, mirror in list(self._mirrors.items()):
-            if not mirror.stream.readers:
+            if mirror.unread and not mirror.stream.readers:
                 self.remove(sid)
+            mirror.unread = not mirror.stream.readers
 
     # Reading.
 

@@ -172,9 +172,9 @@ def test_the_place_of_a_reader_goes_on_in_another_copy() -> None:
     """With the epoch in which it was read; a reader that has read nothing has none."""
     stream = stream_in(Lineage(2, {1: 3}), *TAKEN)
     cursor = Cursor(stream)
-    assert cursor.place is None
+    before = cursor.place
     cursor.read(ALL)
-    assert cursor.place == at(4, 2)
+    assert (before, cursor.place) == (None, at(4, 2))
     heir = stream_in(Lineage(3, {1: 3, 2: 4}), *TAKEN, Status("continued"), Text("c"))
     assert [event for _, event in Cursor(heir, cursor.place).read(ALL)] == [Status("continued"), Text("c")]
 
