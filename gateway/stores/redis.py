@@ -84,7 +84,7 @@ class RedisStore:
             tombstone_s=TOMBSTONE_S,
         )
         self._probe = Probe(self.instance, shared.probe_host, shared.probe_port)
-        self._inbox = Inbox(commands, self._keys, self.instance)
+        self._inbox = Inbox(self._logs.courier, self._keys, self.instance)
         self._chores = Chores(self._logs, self._keys, self.instance, kept_s=running_s)
         self._reservations = Reservations(
             self._logs, self._keys, kept_s=running_s, known=lambda sid: self._memory.kept(sid) is not None

@@ -114,7 +114,8 @@ class RedisLog:
         self._running_ttl_s = running_ttl_s
         self._retention_s = retention_s
         self._tombstone_s = tombstone_s
-        self._courier = Courier(self.batch)
+        self.courier = Courier(self.batch)
+        """For what is asked one by one."""
         self._write, self._append = Script("write"), Script("append")
         self._finish, self._claim = Script("finish"), Script("claim")
 
@@ -197,7 +198,7 @@ class RedisLog:
         """The answers to commands, in order. Raises what redis-py raises, for a refused one too."""
         found: list[Any] = []
         for at in range(0, len(commands), SLICE):
-            found += await self._courier.carry(partial(_add, commands=commands[at : at + SLICE]))
+            found += await self.courier.carry(partial(_add, commands=commands[at : at + SLICE]))
         for reply in found:
             if isinstance(reply, Exception):
                 raise reply
@@ -205,7 +206,7 @@ class RedisLog:
 
     async def run(self, script: Script, keys: Sequence[str], words: Sequence[Word]) -> Any:
         """What a script answers. Raises what redis-py raises, where it is refused too."""
-        (reply,) = await self._courier.carry(lambda batch: batch.run(script, keys, words))
+        (reply,) = await self.courier.carry(lambda batch: batch.run(script, keys, words))
         if isinstance(reply, Exception):
             raise reply
         return reply
