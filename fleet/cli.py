@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from fleet.children import ROOT, FleetError, found
+from fleet.rolling import rolling
 from fleet.show import show
 from fleet.unit import EXIT_CONFIG, WrongSettingError
 
@@ -26,6 +27,16 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--port", type=int, default=8080, help="port of nginx, 0 for any free one (default: %(default)s)")
     _count(run, "--processes", 3, "gateway processes")
     run.set_defaults(run=lambda options: show(options.processes, options.port))
+    renewing = commands.add_parser(
+        "rolling",
+        help="restart the gateways one by one under open streams, and count what readers notice",
+        description="Starts a cluster of its own with slow, long answers, opens streams, restarts one gateway after "
+        "the other, and compares what each reader saw with the exact answer and with the log. The exit status is 1 "
+        "when anything was lost or repeated, or any answer was not 200. REDIS_URL names another Redis.",
+    )
+    _count(renewing, "--processes", 3, "gateway processes")
+    _count(renewing, "--streams", 1000, "streams, half of them read as a browser does")
+    renewing.set_defaults(run=lambda options: rolling(options.processes, options.streams))
     return parser
 
 

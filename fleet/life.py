@@ -62,8 +62,9 @@ class Life:
                 cwd=ROOT,
                 env={**environment, **told},
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
+                # What it says to somebody who starts it by hand: its address, which is not the one to ask here.
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
                 # Ctrl-C goes to the whole group of a terminal, but only the supervisor is to decide.
                 start_new_session=True,
             )
@@ -156,8 +157,8 @@ class Life:
             await ended
 
     async def _pass_on(self, say: Callable[[str], None]) -> None:
-        """Its lines, however long."""
-        out = self._process.stdout
+        """Its log, line by line, however long they are."""
+        out = self._process.stderr
         assert out is not None
         rest = ""
         while chunk := await out.read(65536):
