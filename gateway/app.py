@@ -19,6 +19,7 @@ from gateway.dialects.native import NativeDialect
 from gateway.dialects.openai import OpenAIDialect
 from gateway.hub import Hub
 from gateway.pipeline import Pipeline
+from gateway.resilience.continuation import Continuation
 from gateway.resilience.deadline import Deadline
 from gateway.routes.health import HealthRoutes
 from gateway.routes.openai import OpenAIRoutes
@@ -109,6 +110,8 @@ class Gateway:
                 max_connections=chosen.max_connections,
                 keepalive_s=chosen.keepalive_s,
                 max_event_bytes=chosen.max_event_bytes,
+                continue_models=chosen.continue_models,
+                continue_style=chosen.continue_style,
             )
             models, default = chosen.models, chosen.model
         else:
@@ -117,7 +120,13 @@ class Gateway:
             offer = LocalSource(library, first_token_s=local.first_token_ms / 1000, tokens_per_s=local.tokens_per_s)
             models, default = [offer.name], offer.name
         stream = self.settings.stream
-        source = Deadline(offer, first_token_s=stream.first_token_s, silence_s=stream.silence_s, total_s=stream.total_s)
+        source: Source = Deadline(
+            offer, first_token_s=stream.first_token_s, silence_s=stream.silence_s, total_s=stream.total_s
+        )
+        if chosen.configured and chosen.continue_models:
+            source = Continuation(
+                source, continue_max=chosen.continue_max, total_s=stream.total_s, metrics=self.metrics
+            )
         return Catalog(source, offer, self._make_pipeline, models=models, default_model=default)
 
     def _make_pipeline(self, source: Source) -> Pipeline:

@@ -25,6 +25,9 @@ CANCELLED = "cancelled"
 """The finish reasons of cancelled streams: nobody read it any more, its session asked something new, its process went
 away, somebody asked for it."""
 
+HANDED_OVER = "handed_over"
+"""Why a stream that has not ended is over in this process: another one makes it."""
+
 JsonObject = Mapping[str, Any]
 
 
@@ -284,6 +287,10 @@ class Warned(Event):
     code: str
     message: str
     details: JsonObject = field(default_factory=dict)
+
+
+NOT_DURABLE = Warned("NOT_DURABLE", "the store is away: what is said now may be lost with this process")
+"""For those who read while it is so; it stands in no log."""
 
 
 @dataclass(frozen=True, slots=True)

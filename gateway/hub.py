@@ -1,31 +1,26 @@
-"""Hub: the streams of this process, opened, found, left, cancelled, drained."""
+"""Hub: the streams of this process, opened, found, left, cancelled, taken over, drained."""
 
 import asyncio
 import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+from gateway.accounting import account_for
 from gateway.errors import Code, GatewayError
-from gateway.events import CANCELLED, DRAINING, ORPHANED, SUPERSEDED, Failed
-from gateway.pipeline import Pipeline, usage_of
+from gateway.events import CANCELLED, DRAINING, ORPHANED, SUPERSEDED
+from gateway.pipeline import Pipeline
+from gateway.readership import Readership
 from gateway.request import Caller, OnDisconnect, StreamRequest
 from gateway.streams.ids import new_sid
-from gateway.streams.store import LogStore
+from gateway.streams.lineage import EXACT, FIRST_EPOCH
+from gateway.streams.store import LogStore, SharedStore, Summary
 from gateway.streams.stream import Bounds, State, Stream, opened
 from gateway.telemetry.logs import tell
-from gateway.telemetry.metrics import Account, Metrics
+from gateway.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
-
-_OUTCOME_OF_REASON = {ORPHANED: "caller_disconnect", SUPERSEDED: "caller_disconnect", DRAINING: "gateway_drain"}
-_OUTCOME_OF_CODE = {
-    Code.UPSTREAM_TRUNCATED.name: "provider_truncated",
-    Code.OUTPUT_LIMIT.name: "policy_limit",
-    Code.STORE_FULL.name: "gateway_error",
-    Code.INTERNAL.name: "gateway_error",
-}
 
 
 class Key(NamedTuple):
@@ -42,31 +37,28 @@ class Opening(NamedTuple):
     fresh: bool
 
 
+class Rescuer(Protocol):
+    """What is done for streams that another process makes."""
+
+    async def rescue(self, stream: Stream) -> Stream:
+        """`stream`, or what goes on with it where the process that made it is gone."""
+
+    async def cancel(self, stream: Stream) -> None:
+        """Have it cancelled where it is made."""
+
+
 class Work:
     """One running stream: its task and what the hub remembers about it until it ends."""
 
-    __slots__ = (
-        "begun",
-        "cancelled_at",
-        "dialect",
-        "key",
-        "orphan_timer",
-        "pipeline",
-        "readers",
-        "started",
-        "stream",
-        "task",
-    )
+    __slots__ = ("begun", "cancelled_at", "key", "orphan_timer", "pipeline", "started", "stream", "task")
 
-    def __init__(self, stream: Stream, pipeline: Pipeline, dialect: str, key: Key | None) -> None:
+    def __init__(self, stream: Stream, pipeline: Pipeline, key: Key | None) -> None:
         self.stream = stream
         self.pipeline = pipeline
-        self.dialect = dialect
         self.key = key
         self.started = time.monotonic()
         self.begun = False
         self.cancelled_at = 0.0
-        self.readers = 0
         self.orphan_timer: asyncio.TimerHandle | None = None
         self.task: asyncio.Task[None] | None = None
 
@@ -80,8 +72,14 @@ class Hub:
         self._max_streams = max_streams
         self._metrics = metrics
         self._running: dict[str, Work] = {}
-        self._orphans: dict[tuple[Caller, str], set[str]] = {}
+        self._readership = Readership()
+        self._shared: SharedStore | None = None
+        self._rescuer: Rescuer | None = None
         self.draining = False
+
+    def share(self, store: SharedStore, rescuer: "Rescuer") -> None:
+        """Other processes share the logs: what they make is found here too, and saved by `rescuer` if they die."""
+        self._shared, self._rescuer = store, rescuer
 
     @property
     def running(self) -> int:
@@ -100,30 +98,36 @@ class Hub:
     ) -> Opening:
         """A stream for `request`, or the one that the same idempotency `key` opened before.
 
-        Raises `DRAINING`, `OVERLOADED`, `STORE_FULL`, `IDEMPOTENCY_MISMATCH`. A refused key is free again.
+        Raises `DRAINING`, `OVERLOADED`, `STORE_FULL`, `STORE_AWAY`, `IDEMPOTENCY_MISMATCH`; a refused key is free.
         """
         sid = new_sid()
         if key is not None:
             held = await self._store.reserve(caller, key.name, key.fingerprint, sid)
             if held is not None:
-                return Opening(await self._store.find(held, caller), fresh=False)
+                return Opening(await self.find(held, caller), fresh=False)
         try:
-            self._refuse_when_full()
-            stream = Stream(sid, request, caller, self._bounds)
+            self.refuse_when_full()
+            lineage = EXACT if pipeline.exact else FIRST_EPOCH
+            stream = Stream(sid, request, caller, self._bounds, dialect=dialect, lineage=lineage)
             # Before it is kept: later the store might refuse it, and nobody would ever end the stream.
-            stream.append([opened(request)])
+            stream.aside(opened(request))
             await self._store.create(stream)
         except GatewayError:
             if key is not None:
                 await self._store.release(caller, key.name)
             raise
         self._supersede(caller, request.session_id)
-        work = self._running[sid] = Work(stream, pipeline, dialect, key)
-        work.task = asyncio.create_task(self._work(work), name=f"stream {sid}")
-        work.task.add_done_callback(lambda _task: self._ended(work))
+        self.start(stream, pipeline, key)
         self._metrics.stream_opened(dialect, admit_s)
         tell(log, logging.INFO, "stream opened", {"stream_id": sid, "tenant": caller.tenant, "dialect": dialect})
         return Opening(stream, fresh=True)
+
+    def start(self, stream: Stream, pipeline: Pipeline, key: Key | None = None) -> Work:
+        """Run `pipeline` for `stream`, which is kept already."""
+        work = self._running[stream.sid] = Work(stream, pipeline, key)
+        work.task = asyncio.create_task(self._work(work), name=f"stream {stream.sid}")
+        work.task.add_done_callback(lambda _task: self._ended(work))
+        return work
 
     async def _work(self, work: Work) -> None:
         """Run the pipeline; a key whose stream brought nothing may be used again."""
@@ -134,28 +138,62 @@ class Hub:
             stream.finish(work.pipeline.cancelled(stream))
         else:
             await work.pipeline.run(stream)
-        if work.key is not None and not stream.content_events and stream.state is not State.COMPLETED:
+        if work.key is not None and stream.ended and not stream.content_events and stream.state is not State.COMPLETED:
             await self._store.release(stream.owner, work.key.name)
 
     async def find(self, sid: str, caller: Caller) -> Stream:
         """The stream of that name, for one who may read it; see `LogStore.find` for what it raises."""
-        return await self._store.find(sid, caller)
+        stream = await self._store.find(sid, caller)
+        return stream if self._rescuer is None else await self._rescuer.rescue(stream)
+
+    async def streams_of(self, caller: Caller) -> list[Summary]:
+        """The caller's streams, see `LogStore.streams_of`."""
+        return await self._store.streams_of(caller)
 
     @contextmanager
     def reading(self, stream: Stream) -> Iterator[None]:
         """Somebody reads `stream` while inside; when the last one leaves, it is an orphan."""
-        work = self._running.get(stream.sid)
-        if work is None:
-            yield
-            return
-        work.readers += 1
-        self._adopt(work)
+        sid = stream.sid
+        if self._readership.join(sid):
+            self._read_again(sid)
         try:
             yield
         finally:
-            work.readers -= 1
-            if not work.readers and not stream.ended:
-                self._abandon(work)
+            if self._readership.leave(sid):
+                self._unread(sid)
+
+    def is_read(self, sid: str) -> bool:
+        """Whether anybody reads it in this process."""
+        return self._readership.here(sid)
+
+    def read_elsewhere(self, sid: str, process: str, *, reading: bool) -> None:
+        """Another process reads one of ours for its clients, or does so no longer."""
+        if sid in self._running:
+            self._readership.elsewhere(sid, process, reading=reading)
+            if reading:
+                self._read_again(sid)
+            else:
+                self._unread(sid)
+
+    def gone(self, process: str) -> None:
+        """Another process is gone, and all who read in it."""
+        for sid in self._readership.gone(process):
+            self._unread(sid)
+
+    def _read_again(self, sid: str) -> None:
+        work = self._running.get(sid)
+        if work is not None:
+            self._adopt(work)
+        elif self._shared is not None:
+            self._shared.announce(sid, reading=True)
+
+    def _unread(self, sid: str) -> None:
+        work = self._running.get(sid)
+        if work is None:
+            if self._shared is not None:
+                self._shared.announce(sid, reading=False)
+        elif not work.stream.ended and not self._readership.any(sid):
+            self._abandon(work)
 
     def _abandon(self, work: Work) -> None:
         """Nobody reads it any more: its own policy says what follows."""
@@ -165,29 +203,63 @@ class Hub:
         if request.on_disconnect is OnDisconnect.CANCEL or request.grace_s == 0:
             self._cancel(work, ORPHANED)
             return
-        loop = asyncio.get_running_loop()
-        work.orphan_timer = loop.call_later(request.grace_s, self._cancel, work, ORPHANED)
-        if request.session_id is not None:
-            self._orphans.setdefault((work.stream.owner, request.session_id), set()).add(work.stream.sid)
+        self._cancel_unread(work, request.grace_s)
+        self._readership.orphaned(work.stream)
+
+    def expect_reader(self, work: Work, within_s: float) -> None:
+        """Its reader was cut off elsewhere and is on its way: grant it so much time, at least."""
+        request = work.stream.request
+        if request.on_disconnect is not OnDisconnect.DETACH and not self._readership.any(work.stream.sid):
+            self._cancel_unread(work, max(within_s, request.grace_s))
+
+    def _cancel_unread(self, work: Work, after_s: float) -> None:
+        work.orphan_timer = asyncio.get_running_loop().call_later(after_s, self._cancel, work, ORPHANED)
 
     async def cancel(self, sid: str, caller: Caller) -> Stream:
         """End a stream as cancelled; idempotent, and without effect on one that has ended."""
-        stream = await self._store.find(sid, caller)
-        work = self._running.get(sid)
-        if work is not None and not stream.ended:
-            self._cancel(work, CANCELLED)
+        stream = await self.find(sid, caller)
+        if not self.cancel_here(sid) and self._rescuer is not None:
+            await self._rescuer.cancel(stream)
         return stream
+
+    def cancel_here(self, sid: str, reason: str = CANCELLED) -> bool:
+        """The same for a stream that runs in this process; whether it does."""
+        work = self._running.get(sid)
+        if work is not None:
+            self._cancel(work, reason)
+        return work is not None
 
     async def drain(self, limit_s: float) -> None:
         """Accept no more streams, let the running ones end for `limit_s` seconds, then cancel the rest."""
+        await self.run_down(limit_s)
+        for work in list(self._running.values()):
+            self._cancel(work, DRAINING)
+        await self._all_ended()
+
+    async def run_down(self, limit_s: float) -> None:
+        """Accept no more streams, and let the running ones end for `limit_s` seconds."""
         self.draining = True
         loop = asyncio.get_running_loop()
         end = loop.time() + limit_s
         while self._running and loop.time() < end:
             self._metrics.drain_remaining(len(self._running))
             await asyncio.wait(self._tasks(), timeout=min(1.0, max(0.01, end - loop.time())))
+
+    async def let_go_all(self) -> None:
+        """Make nothing more of any stream that is not being cancelled: other processes go on with them."""
         for work in list(self._running.values()):
-            self._cancel(work, DRAINING)
+            if not work.stream.sealed:
+                self.let_go(work.stream)
+        await self._all_ended()
+
+    def let_go(self, stream: Stream) -> None:
+        """Make nothing more of `stream`, and let its readers hear nothing more of it here."""
+        stream.give_up()
+        work = self._running.get(stream.sid)
+        if work is not None and work.stream is stream and work.task is not None:
+            work.task.cancel()
+
+    async def _all_ended(self) -> None:
         if self._running:
             await asyncio.wait(self._tasks(), timeout=5.0)
         self._metrics.drain_remaining(len(self._running))
@@ -195,7 +267,8 @@ class Hub:
     def _tasks(self) -> list[asyncio.Task[None]]:
         return [work.task for work in self._running.values() if work.task is not None]
 
-    def _refuse_when_full(self) -> None:
+    def refuse_when_full(self) -> None:
+        """Raise `DRAINING` or `OVERLOADED` where this process takes no more streams."""
         if self.draining:
             raise GatewayError(Code.DRAINING, retry_after_s=2)
         if len(self._running) >= self._max_streams:
@@ -206,25 +279,13 @@ class Hub:
         if work.orphan_timer is not None:
             work.orphan_timer.cancel()
             work.orphan_timer = None
-            self._forget_orphan(work.stream)
+            self._readership.adopted(work.stream)
 
     def _supersede(self, caller: Caller, session_id: str | None) -> None:
         """The session asks something new: what it left behind unread has no reader to hope for."""
-        if session_id is None:
-            return
-        for sid in self._orphans.pop((caller, session_id), set()):
-            work = self._running.get(sid)
-            if work is not None:
-                self._cancel(work, SUPERSEDED)
-
-    def _forget_orphan(self, stream: Stream) -> None:
-        if stream.request.session_id is None:
-            return
-        name = (stream.owner, stream.request.session_id)
-        orphans = self._orphans.get(name, set())
-        orphans.discard(stream.sid)
-        if not orphans:
-            self._orphans.pop(name, None)
+        if session_id is not None:
+            for sid in self._readership.superseded(caller, session_id):
+                self.cancel_here(sid, SUPERSEDED)
 
     def _cancel(self, work: Work, reason: str) -> None:
         """Seal the log, then stop the pipeline: it closes the source and appends the terminal event."""
@@ -244,55 +305,12 @@ class Hub:
             stream.finish(work.pipeline.cancelled(stream))
         if work.orphan_timer is not None:
             work.orphan_timer.cancel()
-        self._running.pop(stream.sid, None)
-        self._forget_orphan(stream)
+        if self._running.get(stream.sid) is work:
+            del self._running[stream.sid]
+        self._readership.ended(stream)
         self._store.settle(stream)
         self._metrics.store_bytes(self._store.bytes_kept)
-        self._account(work)
-        stream.forget_question()
-
-    def _account(self, work: Work) -> None:
-        """Exactly one record of usage and one line in the log for each stream."""
-        stream, metrics = work.stream, self._metrics
-        now, usage = time.monotonic(), usage_of(stream)
-        account = Account(
-            work.dialect,
-            work.pipeline.source.name,
-            outcome_of(stream),
-            error_of(stream),
-            now - work.started,
-            usage.prompt_tokens,
-            usage.completion_tokens,
-            usage.reported,
-        )
-        metrics.stream_ended(account)
-        if not stream.content_events:
-            metrics.no_first_token(account.outcome)
-        elif usage.completion_tokens > 1 and work.pipeline.first_content_at:
-            metrics.output(account.provider, usage.completion_tokens - 1, now - work.pipeline.first_content_at)
-        if stream.late_events:
-            metrics.late_events(stream.late_events)
+        account_for(stream, work.pipeline, work.started, self._metrics)
         if work.cancelled_at:
-            metrics.cancel_lag(now - work.cancelled_at)
-        facts = {**account._asdict(), "stream_id": stream.sid, "tenant": stream.owner.tenant, "events": stream.head}
-        if isinstance(stream.terminal, Failed):
-            tell(log, logging.ERROR, "stream failed", facts)
-        else:
-            tell(log, logging.INFO, "stream ended", facts)
-
-
-def outcome_of(stream: Stream) -> str:
-    """How a stream ended, from the closed set of the metric `ssegw_stream_outcomes_total`."""
-    terminal = stream.terminal
-    if isinstance(terminal, Failed):
-        if terminal.code == Code.UPSTREAM_TIMEOUT.name:
-            return "provider_timeout_idle" if stream.content_events else "provider_timeout_first"
-        return _OUTCOME_OF_CODE.get(terminal.code, "provider_error")
-    if stream.state is State.COMPLETED:
-        return "ok"
-    return _OUTCOME_OF_REASON.get(stream.seal_reason, "caller_cancel")
-
-
-def error_of(stream: Stream) -> str:
-    """The label `error_type`: the code of a failure, empty where there was none."""
-    return stream.terminal.code if isinstance(stream.terminal, Failed) else ""
+            self._metrics.cancel_lag(time.monotonic() - work.cancelled_at)
+        stream.forget_question()

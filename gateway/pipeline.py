@@ -3,16 +3,19 @@
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gateway.errors import Code, GatewayError
-from gateway.events import Completed, Failed, Usage, Warned
+from gateway.events import Completed, Event, Failed, Text, Usage, Warned
+from gateway.resilience.continuation import go_on, open_to_more
 from gateway.sources.base import Batch, Outlet, Source
 from gateway.stages.base import Chain, Follower, Stage
 from gateway.streams.stream import Stream
 from gateway.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
+
+NO_VOICE = Warned("VOICE_UNAVAILABLE", "this gateway has no voice; the answer comes as text only")
 
 CHARACTERS_PER_TOKEN = 4
 """For estimates where a provider gave no usage: right within a third for European languages."""
@@ -34,6 +37,7 @@ class Pipeline:
         metrics: Metrics,
     ) -> None:
         self.source = source
+        self.exact = source.exact and not followers
         self._feed = stages[0].feed if len(stages) == 1 else Chain(stages).feed
         self._followers = followers
         self._follower_limit_s = follower_limit_s
@@ -50,28 +54,34 @@ class Pipeline:
         except asyncio.CancelledError:
             terminal = self.cancelled(stream)
         except GatewayError as error:
-            terminal = self.failed(error)
+            terminal = failed(error)
         except Exception:
             log.exception("a pipeline failed", extra={"stream_id": stream.sid})
-            terminal = self.failed(GatewayError(Code.INTERNAL))
+            terminal = failed(GatewayError(Code.INTERNAL))
         if not stream.ended:
             stream.finish(terminal)
+
+    def can_go_on(self, stream: Stream) -> bool:
+        """Whether `run` can go on with a stream that another process began; what nobody has heard can be begun anew."""
+        if stream.text_ended:
+            return True
+        if stream.lineage.exact or self.exact:
+            return stream.lineage.exact == self.exact
+        if not stream.content_events:
+            return True
+        return self.source.continues(stream.request) and open_to_more(stream.events())
 
     def cancelled(self, stream: Stream) -> Completed:
         """The end of a stream that somebody ended."""
         return self._completed(stream, "cancelled", stream.seal_reason or "cancelled")
 
-    def failed(self, error: GatewayError) -> Failed:
-        """The end of a stream that went wrong."""
-        now_ms = int(time.time() * 1000)
-        return Failed(error.code.name, error.message, error.retryable, error.status, now_ms, error.retry_after_s)
-
     async def _produce(self, stream: Stream) -> None:
-        if stream.request.voice is not None and not self._followers:
-            stream.append([Warned("VOICE_UNAVAILABLE", "this gateway has no voice; the answer comes as text only")])
+        if stream.request.voice is not None and not self._followers and NO_VOICE not in stream.events()[:2]:
+            stream.aside(NO_VOICE)
         followers = [asyncio.create_task(self._follow(follower, stream)) for follower in self._followers]
         try:
-            await self._take_text(stream, last=not followers)
+            if not stream.text_ended:
+                await self._take_text(stream, last=not followers)
             await self._finish_followers(followers)
             if not stream.ended:
                 self._complete(stream)
@@ -82,7 +92,7 @@ class Pipeline:
     async def _take_text(self, stream: Stream, *, last: bool) -> None:
         """Everything that the source says, to its end; with `last`, the stream ends with it."""
         try:
-            await self.source.pour(stream.request, self._outlet(stream, last=last))
+            await self._pour(stream, self._outlet(stream, last=last))
         except Exception:
             if not stream.text_ended:
                 raise
@@ -91,9 +101,28 @@ class Pipeline:
         if not stream.text_ended:
             raise GatewayError(Code.UPSTREAM_TRUNCATED)
 
+    async def _pour(self, stream: Stream, outlet: Outlet) -> None:
+        """What the source says behind all that the log holds already."""
+        if self.exact:
+            await self.source.pour(stream.request, outlet, skip=stream.poured)
+        elif stream.content_events:
+            await go_on(self.source, stream.request, stream.text(), outlet)
+        else:
+            await self.source.pour(stream.request, outlet)
+
+    def _feed_behind(self, stream: Stream) -> Callable[[Sequence[Event]], Sequence[Event]]:
+        """The stages, standing where the log stands."""
+        feed = self._feed
+        if not stream.content_events:
+            return feed
+        if self.exact:
+            return Rest(feed, stream)
+        feed([event for event in stream.events() if event.is_content])
+        return feed
+
     def _outlet(self, stream: Stream, *, last: bool) -> Outlet:
         """Where the source pours: through the stages into the log, until the text ends."""
-        feed, append, provider, metrics = self._feed, stream.append, self.source.name, self._metrics
+        feed, append, provider, metrics = self._feed_behind(stream), stream.append, self.source.name, self._metrics
         came, now_s = metrics.chunks(provider), time.monotonic
         last_content_at, seen, over = 0.0, 0, False
 
@@ -126,7 +155,7 @@ class Pipeline:
             await follower.follow(stream)
         except Exception:
             log.exception("a follower failed", extra={"stream_id": stream.sid, "follower": follower.name})
-            stream.append([Warned("FOLLOWER_FAILED", f"{follower.name} stopped early", {"follower": follower.name})])
+            stream.aside(Warned("FOLLOWER_FAILED", f"{follower.name} stopped early", {"follower": follower.name}))
 
     async def _finish_followers(self, followers: list[asyncio.Task[None]]) -> None:
         if followers:
@@ -135,8 +164,40 @@ class Pipeline:
                 task.cancel()
 
     def _completed(self, stream: Stream, status: str, reason: str) -> Completed:
-        duration_ms = round((time.monotonic() - self._started) * 1000)
+        # A wall clock only where the stream was begun by another process.
+        passed_s = time.monotonic() - self._started if stream.epoch == 1 else time.time() - stream.created_s
+        duration_ms = round(passed_s * 1000)
         return Completed(status, reason, usage_of(stream), stream.content_events, duration_ms)
+
+
+class Rest:
+    """What a chain of stages gives when an exact source says everything again: only what lies behind the log's end.
+
+    Raises `PRODUCER_LOST` when the source turns out to say something else than it did: its texts have changed since.
+    """
+
+    def __init__(self, feed: Callable[[Sequence[Event]], Sequence[Event]], stream: Stream) -> None:
+        self._feed = feed
+        self._said = stream.text() if not stream.lost else None
+        self._left = stream.poured
+        self._again: list[str] = []
+
+    def __call__(self, batch: Sequence[Event]) -> Sequence[Event]:
+        made = self._feed(batch)
+        if not self._left:
+            return made
+        heard = made[: self._left]
+        self._left -= len(heard)
+        self._again += [event for event in heard if isinstance(event, Text)]
+        if not self._left and self._said is not None and "".join(self._again) != self._said:
+            raise GatewayError(Code.PRODUCER_LOST, "the answer was begun with words that are not said any more")
+        return made[len(heard) :]
+
+
+def failed(error: GatewayError) -> Failed:
+    """The end of a stream that went wrong."""
+    now_ms = int(time.time() * 1000)
+    return Failed(error.code.name, error.message, error.retryable, error.status, now_ms, error.retry_after_s)
 
 
 def usage_of(stream: Stream) -> Usage:

@@ -1,13 +1,16 @@
 """What a client asked, validated and free of any dialect, and who asks."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 import orjson
 
 from gateway.events import weigh_json
+
+CHARACTERS_PER_TOKEN = 4
+"""For estimates where a provider gave no usage: right within a third for European languages."""
 
 
 class OnDisconnect(StrEnum):
@@ -38,6 +41,15 @@ class Caller:
             return self.user == owner.user
         return owner.session is None or self.session == owner.session
 
+    def opened(self, stream_owner: "Caller") -> bool:
+        """Whether a stream of that owner is this very caller's: of its user, or of its session where it has no user.
+
+        Narrower than what it may read: what nobody in particular opened is in nobody's list.
+        """
+        if self.tenant != stream_owner.tenant or self.user != stream_owner.user:
+            return False
+        return self.user is not None or (self.session is not None and self.session == stream_owner.session)
+
 
 @dataclass(frozen=True, slots=True)
 class Voice:
@@ -51,7 +63,10 @@ class Voice:
 
 @dataclass(frozen=True, slots=True)
 class StreamRequest:
-    """One question. `messages` are chat messages as OpenAI's; `parameters` go to the upstream as they are."""
+    """One question. `messages` are chat messages as OpenAI's; `parameters` go to the upstream as they are.
+
+    `is_continuation` says that the last message is the beginning of the answer, to be gone on with.
+    """
 
     messages: tuple[dict[str, Any], ...]
     model: str
@@ -68,6 +83,7 @@ class StreamRequest:
     metadata: dict[str, Any] | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
     context: dict[str, Any] = field(default_factory=dict)
+    is_continuation: bool = False
 
     def fingerprint(self) -> bytes:
         """A digest of the whole request: equal for equal questions, whatever the spelling of the body."""
@@ -94,6 +110,26 @@ class StreamRequest:
             temperature=self.temperature,
             full_text=self.full_text,
             parameters=options,
+        )
+
+    def continued(self, text: str) -> "StreamRequest":
+        """The same question, with `text` as what the assistant has said of the answer so far.
+
+        Where the caller began the answer for the assistant, the text goes on behind it. Limits of tokens are lowered
+        by what the text took, as an estimate; one token is always left.
+        """
+        messages, begun = self.messages, ""
+        if messages and messages[-1].get("role") == "assistant" and isinstance(messages[-1].get("content"), str):
+            messages, begun = messages[:-1], messages[-1]["content"]
+        took, parameters = len(text) // CHARACTERS_PER_TOKEN, dict(self.parameters)
+        if parameters.get("max_completion_tokens") is not None:
+            parameters["max_completion_tokens"] = max(1, parameters["max_completion_tokens"] - took)
+        return replace(
+            self,
+            messages=(*messages, {"role": "assistant", "content": begun + text}),
+            max_tokens=None if self.max_tokens is None else max(1, self.max_tokens - took),
+            parameters=parameters,
+            is_continuation=True,
         )
 
     def question(self) -> str:

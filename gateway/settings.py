@@ -153,6 +153,9 @@ class OpenAI(Section):
     max_connections: Count = 10_000
     keepalive_s: Seconds = 60
     max_event_bytes: Bytes = 256 * 1024
+    continue_models: list[str] = []
+    continue_style: Literal["plain", "vllm", "prefix"] = "plain"
+    continue_max: int = Field(1, ge=1, le=10)
 
     @property
     def configured(self) -> bool:

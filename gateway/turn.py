@@ -25,7 +25,8 @@ class Writing(Protocol):
 class Turn:
     """The reads and writes of one loop, the running one if none is given.
 
-    Nothing waits longer than for the sockets that are ready at the same time.
+    Nothing waits longer than for the sockets that are ready at the same time, unless `doubt` is in doubt whether this
+    process may still speak for its streams: then all that is written waits until `reopen`.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
@@ -34,6 +35,8 @@ class Turn:
         self._read_bytes = 0
         self._written: list[Writing] = []
         self._due = False
+        self.doubt: Callable[[], bool] | None = None
+        self._closed = False
 
     def read(self, take: Callable[[bytes], None], data: bytes) -> None:
         """Have `take(data)` called in this turn, in the order of arrival."""
@@ -54,6 +57,18 @@ class Turn:
         """Whether something was read for `take` that is not worked off yet."""
         return any(waiting == take for waiting, _ in self._read)
 
+    def in_doubt(self) -> bool:
+        """Whether nothing may be written now; whatever is registered then waits for `reopen`."""
+        if self.doubt is not None and not self._closed and self.doubt():
+            self._closed = self._due = True
+        return self._closed
+
+    def reopen(self) -> None:
+        """There is no doubt any more: work off what was read and write what waited."""
+        if self._closed:
+            self._closed = False
+            self._run()
+
     def _schedule(self) -> None:
         self._due = True
         if self._loop is None:
@@ -62,6 +77,8 @@ class Turn:
 
     def _run(self) -> None:
         self._work_off()
+        if self.in_doubt():
+            return
         written, self._written = self._written, []
         self._due = False
         for writing in written:

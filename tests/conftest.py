@@ -1,12 +1,13 @@
-"""What all tests share: how property tests search, and a hub to work on."""
+"""What all tests share: how property tests search, a hub to work on, a Redis."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.bench import Bench
+from tests.redis_server import RedisServer
 
 # The same examples every time: a run that fails can be repeated, and one that passes does so again.
 # HYPOTHESIS_PROFILE=search looks for new ones.
@@ -25,3 +26,16 @@ async def bench() -> AsyncIterator[Bench]:
     await bench.hub.drain(0)
     assert bench.hub.running == 0
     assert len(bench.accounts) == len(bench.metrics.of("stream_opened"))
+
+
+@pytest.fixture(scope="session")
+def _shared_redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server(_shared_redis: RedisServer) -> RedisServer:
+    """An empty Redis that other tests use before and after: whoever stops or reconfigures one starts its own."""
+    _shared_redis.command("FLUSHALL")
+    return _shared_redis

@@ -151,6 +151,10 @@ class ScriptedSource:
         finally:
             self.closed += 1
 
+    def continues(self, request: StreamRequest) -> bool:
+        """It knows only its script."""
+        return False
+
     async def check(self) -> None:
         """Always there."""
 
@@ -172,10 +176,14 @@ class RecordingReader:
     def __init__(self) -> None:
         self.told: list[Record] = []
         self.calls = 0
+        self.is_superseded = False
 
     def appended(self, first: int, events: Sequence[Event]) -> None:
         self.calls += 1
         self.told += [Record(seq, event) for seq, event in enumerate(events, first)]
+
+    def superseded(self) -> None:
+        self.is_superseded = True
 
 
 class RecordingSink:
@@ -213,6 +221,9 @@ class RecordingSink:
 
     def on_congestion(self, tell: Callable[[], None] | None) -> None:
         self._tell = tell
+
+    def drop(self) -> None:
+        self.waiting = b""
 
     @property
     def congested(self) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway import events
+from gateway.accounting import _OUTCOME_OF_CODE, _OUTCOME_OF_REASON
 from gateway.app import Gateway
 from gateway.cli import _parser
 from gateway.delivery.connection import Ending
@@ -16,7 +17,6 @@ from gateway.delivery.http import stream_headers
 from gateway.delivery.response import HEADERS
 from gateway.dialects.native import _Body, told
 from gateway.errors import Code
-from gateway.hub import _OUTCOME_OF_CODE, _OUTCOME_OF_REASON
 from gateway.routes.streams import CONTROLS
 from gateway.settings import NOT_YET, PREFIX, Section, Settings, load
 from gateway.telemetry.prometheus import PrometheusMetrics
@@ -25,7 +25,13 @@ from tests.doubles import stream_of
 
 SOURCES = {path: path.read_text("utf-8") for path in sorted((ROOT / "gateway").rglob("*.py"))}
 UNITS = {"_per_s": "tokens/s", "_bytes": "bytes", "_ms": "ms", "_s": "s"}
-COUNTED = {"backlog": "connections", "max_connections": "connections", "max_events": "events", "max_streams": "streams"}
+COUNTED = {
+    "backlog": "connections",
+    "continue_max": "times",
+    "max_connections": "connections",
+    "max_events": "events",
+    "max_streams": "streams",
+}
 FREE_FORM = {"status", "metadata", "citation", "warning", "progress", "results"}
 SAMPLES: list[events.Event] = [
     events.Opened("m"),

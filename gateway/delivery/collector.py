@@ -24,6 +24,9 @@ class Collector:
         """More of the answer."""
         self.events += events
 
+    def superseded(self) -> None:
+        """No more of it will come here."""
+
     def close(self) -> None:
         """Be told no more."""
         self._stream.detach(self)

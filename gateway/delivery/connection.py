@@ -25,7 +25,9 @@ log = logging.getLogger(__name__)
 
 class Ending(StrEnum):
     """How a connection ended. A slow client is cut off, so that it sees that there is more, and so is one for whom
-    an event could not be put into words; the others end cleanly.
+    an event could not be put into words, or whose stream is made by another process now; the others end cleanly.
+
+    `renewed` is no end for the client: its reading goes on in the successor of the stream.
     """
 
     FINISHED = "finished"
@@ -34,6 +36,8 @@ class Ending(StrEnum):
     SLOW = "slow"
     GONE = "gone"
     BROKEN = "broken"
+    SUPERSEDED = "superseded"
+    RENEWED = "renewed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,7 @@ class Connection:
         self._merging = False
         # What was already there when the reader came is no fault of the reader's.
         self._abort_bytes = patience.abort_bytes + cursor.lag_bytes
+        self._news: list[Event] = []
         self._sent_away = ""
         self._retry_ms = 0
         self.replayed = 0
@@ -87,16 +92,20 @@ class Connection:
         self.asked_at: float | None = None
         self.first_token_s: float | None = None
 
-    async def run(self, *, retry_ms: int = 0) -> Ending:
-        """Read until the stream ends, the client leaves or is sent away."""
+    async def run(self, *, retry_ms: int = 0, greet: bool = True) -> Ending:
+        """Read until the stream ends, the client leaves or is sent away; `greet` it first."""
         self._stream.attach(self)
         self._heart.add(self)
         # Where nobody takes even a heartbeat, the write deadline runs from there on.
         self._sink.on_congestion(self._stop_live)
         try:
-            self._write(self._framer.pack(self._framer.encoder.hello(resumed=self._cursor.resumed, retry_ms=retry_ms)))
+            if greet:
+                hello = self._framer.encoder.hello(resumed=self._cursor.resumed, retry_ms=retry_ms)
+                self._write(self._framer.pack(hello))
             while True:
                 await self._catch_up()
+                if self._stream.given_up:
+                    return Ending.SUPERSEDED if self._stream.successor is None else Ending.RENEWED
                 if self._cursor.done:
                     return self._part(Ending.FINISHED, "complete")
                 if self._sent_away:
@@ -125,6 +134,7 @@ class Connection:
         if not self._live:
             if self._lagging_since and self._cursor.lag_bytes > self._abort_bytes:
                 self._fail(SlowClient())
+            self._stop_live()
             return
         try:
             data = self._framer.frame(first, events)
@@ -146,10 +156,23 @@ class Connection:
         if over:
             self._stop_live()
 
+    def superseded(self) -> None:
+        """Another process makes the stream now, or another log goes on with it: nothing more is read of this one."""
+        if self._stream.successor is None:
+            # Perhaps other words were said elsewhere since: those that have not gone out yet must not.
+            self._sink.drop()
+        self._stop_live()
+        self._sink.release()
+
+    def tell(self, event: Event) -> None:
+        """Say something that is not in the log, to this client only."""
+        self._news.append(event)
+        self._stop_live()
+
     def pulse(self, tick: int, now: float) -> int:
         """Called by the heart when silence may be due for a beat; gives the tick at which to call again."""
         silent = tick - self.touched
-        if silent >= self._heart.period and self._live:
+        if silent >= self._heart.period and self._wake is not None:
             try:
                 self._sink.beat()
             except ClientGone as error:
@@ -170,8 +193,8 @@ class Connection:
     # The shell around it.
 
     async def _told(self) -> None:
-        """Wait while LIVE; returns when there is something to do that an append alone cannot do."""
-        if self._live:
+        """Wait while LIVE, or ahead of the log; returns when there is something to do that LIVE alone cannot do."""
+        if self._live or self._cursor.ahead:
             self._wake = self._loop.create_future()
             try:
                 await self._wake
@@ -184,6 +207,8 @@ class Connection:
         """Write what lies between the cursor and the head, as fast as the client takes it; then be LIVE."""
         while True:
             await self._drained()
+            if self._stream.given_up:
+                return
             if self._sink.congested:
                 continue
             records = self._next()
@@ -192,7 +217,7 @@ class Connection:
                 if self.asked_at is not None:
                     self._look_for_content([record.event for record in records])
             if not records or (self._cursor.at_head and not self._lagging_since and not self._sink.congested):
-                self._live = not self._cursor.done and not self._sent_away
+                self._live = self._cursor.at_head and not self._cursor.done and not self._sent_away
                 self._lagging_since = 0.0
                 self._merging = False
                 self._abort_bytes = self._patience.abort_bytes
@@ -212,6 +237,8 @@ class Connection:
 
     def _next(self) -> Sequence[Record]:
         patience = self._patience
+        while self._news:
+            self._write(self._framer.pack(self._framer.encoder.notice(self._news.pop(0))))
         records = self._cursor.read(patience.turn_bytes, merge=self._should_merge(), max_events=patience.turn_events)
         for notice in self._cursor.notices():
             self._notify(notice)
@@ -265,6 +292,9 @@ class Connection:
 
     def _fail(self, error: Exception) -> None:
         self._trouble = error
+        if self._stream.successor is None:
+            # Perhaps other words were said elsewhere since: those that have not gone out yet must not.
+            self._sink.drop()
         self._stop_live()
         self._sink.release()
 

@@ -6,6 +6,7 @@ import random
 from collections import defaultdict
 from typing import Protocol
 
+from gateway.events import Event
 from gateway.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,9 @@ class Beating(Protocol):
 
     def send_away(self, reason: str, retry_ms: int) -> None:
         """End politely; come back after `retry_ms`."""
+
+    def tell(self, event: Event) -> None:
+        """Say something that is not in the log."""
 
 
 class Heart:
@@ -69,6 +73,11 @@ class Heart:
         """Ask every connection that may be ended early to end."""
         for connection in list(self._slot):
             connection.send_away(reason, self.retry_ms())
+
+    def tell_all(self, event: Event) -> None:
+        """Say something to every client that is not in any log."""
+        for connection in list(self._slot):
+            connection.tell(event)
 
     def _put(self, connection: Beating, slot: int) -> None:
         self._slot[connection] = slot

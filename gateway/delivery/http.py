@@ -16,10 +16,10 @@ from gateway.delivery.packing import CHUNKED, PLAIN
 from gateway.delivery.response import answer
 from gateway.delivery.server import GatewayProtocol
 from gateway.delivery.sink import Packing
-from gateway.delivery.waiter import Waiter
-from gateway.dialects.base import Dialect, Encoder
+from gateway.delivery.waiter import Waiter, successor_of
+from gateway.dialects.base import Dialect
 from gateway.errors import ClientGone, Code, GatewayError, SlowClient
-from gateway.events import DRAINING, Failed
+from gateway.events import DRAINING, NOT_DURABLE, Failed
 from gateway.request import OnDisconnect
 from gateway.sse import HEARTBEAT
 from gateway.streams.cursor import Cursor
@@ -70,13 +70,20 @@ class SseSink:
             raise ClientGone
         if self._chunked:
             self._held += END_OF_CHUNKS
-        self.let_go()
+        if self._turn.in_doubt():
+            self._turn.wrote(self)
+        else:
+            self.let_go()
 
     def let_go(self) -> None:
         """Write what was held back."""
         transport = self._protocol.transport
         if self._held and transport is not None and not transport.is_closing():
             transport.write(self._held)
+        self._held = b""
+
+    def drop(self) -> None:
+        """Forget what was held back."""
         self._held = b""
 
     def beat(self) -> None:
@@ -98,6 +105,8 @@ class SseSink:
 
     def abort(self) -> None:
         """Cut the connection: the client must see that an answer began, and that this was no proper end."""
+        if self._turn.in_doubt():
+            self.drop()
         self.let_go()
         self._protocol.abort()
 
@@ -115,7 +124,7 @@ class Reading(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Manners:
-    """How clients are treated. Seconds, except `retry_ms`: when to come back after a lost connection."""
+    """How clients are treated. Seconds, except `retry_ms`: the latest when to come back after a lost connection."""
 
     patience: Patience
     retry_ms: int
@@ -126,7 +135,10 @@ class Manners:
 class Delivery:
     """Gives streams to HTTP clients."""
 
-    def __init__(self, heart: Heart, turn: Turn, manners: Manners, metrics: Metrics) -> None:
+    def __init__(
+        self, heart: Heart, turn: Turn, manners: Manners, metrics: Metrics, durable: Callable[[], bool] = lambda: True
+    ) -> None:
+        self._durable = durable
         self._heart = heart
         self._turn = turn
         self._manners = manners
@@ -136,21 +148,20 @@ class Delivery:
     async def deliver(self, request: web.Request, reading: Reading) -> web.StreamResponse:
         """Answer `request` with the stream. Raises `GatewayError` while the status is still ours to choose."""
         stream, dialect = reading.stream, reading.dialect
-        cursor = Cursor(stream, reading.place)
-        if reading.place is not None and cursor.done:
+        if reading.place is not None and Cursor(stream, reading.place).done:
             self._metrics.resumed("finished", 0)
             return web.Response(status=204, headers=stream_headers(stream))
         if dialect.holds_headers and not stream.begun:
-            await self._until_begun(stream)
+            stream = await self._until_begun(stream)
+            reading = reading._replace(stream=stream)
         if dialect.holds_headers and not stream.content_events:
             refuse_ended(stream)
         protocol = request.protocol
         assert isinstance(protocol, GatewayProtocol)
-        encoder = dialect.encoder(stream, unnamed=reading.unnamed)
         response, head, chunked = answer(request, stream.sid)
         sink = SseSink(protocol, self._turn, chunked=chunked, head=head)
-        ending = await self._read(request, reading, cursor, encoder, sink)
-        if ending in (Ending.SLOW, Ending.GONE, Ending.BROKEN):
+        ending = await self._read_on(request, reading, sink)
+        if ending in (Ending.SLOW, Ending.GONE, Ending.BROKEN, Ending.SUPERSEDED):
             sink.abort()
         else:
             await self._end(sink)
@@ -168,15 +179,34 @@ class Delivery:
             self._metrics.slow_consumer("aborted")
             sink.abort()
 
-    async def _until_begun(self, stream: Stream) -> None:
+    async def _until_begun(self, stream: Stream) -> Stream:
         """Hold status and headers until the answer begins, or as long as proxies can be expected to wait."""
+        end = asyncio.get_running_loop().time() + self._manners.hold_s
+        while await self._is_given_up(stream, end):
+            stream = successor_of(stream)
+        return stream
+
+    async def _is_given_up(self, stream: Stream, end: float) -> bool:
+        """Wait for the answer to begin until `end` (loop time); whether it will not do so here."""
         with closing(Waiter(stream)) as waiter:
-            await waiter.wait(lambda: stream.begun, self._manners.hold_s)
+            limit_s = end - asyncio.get_running_loop().time()
+            await waiter.wait(lambda: stream.begun or stream.given_up, limit_s)
+        return stream.given_up
+
+    async def _read_on(self, request: web.Request, reading: Reading, sink: SseSink) -> Ending:
+        """Read the stream, and go on in its successor wherever it has one: the client need not notice."""
+        ending, place = await self._read(request, reading, sink)
+        while ending is Ending.RENEWED:
+            reading = reading._replace(stream=successor_of(reading.stream), place=place)
+            ending, place = await self._read(request, reading, sink, greet=False)
+        return ending
 
     async def _read(
-        self, request: web.Request, reading: Reading, cursor: Cursor, encoder: Encoder, sink: SseSink
-    ) -> Ending:
+        self, request: web.Request, reading: Reading, sink: SseSink, *, greet: bool = True
+    ) -> tuple[Ending, Place | None]:
         stream, dialect = reading.stream, reading.dialect
+        cursor = Cursor(stream, reading.place)
+        encoder = dialect.encoder(stream, unnamed=reading.unnamed)
         ending = Ending.GONE
         self._metrics.reader_attached(dialect.name)
         with self._framers.lend(stream, encoder, sink.packing) as framer:
@@ -186,11 +216,17 @@ class Delivery:
                 connection.comes_back = True
                 age = self._manners.connection_age_s * random.uniform(0.8, 1.0)
                 connection.rotate_at = asyncio.get_running_loop().time() + age
+            if not self._durable() and not stream.mirrored:
+                connection.tell(NOT_DURABLE)
             try:
-                ending = await connection.run(retry_ms=self._manners.retry_ms if dialect.resumable else 0)
+                ending = await connection.run(retry_ms=self._retry_ms() if dialect.resumable else 0, greet=greet)
             finally:
                 self._account(reading, cursor, connection, ending)
-        return ending
+        return ending, cursor.place
+
+    def _retry_ms(self) -> int:
+        """When to come back after a lost connection: those who lost the same process must not all come at once."""
+        return random.randint(self._manners.retry_ms * 2 // 5, self._manners.retry_ms)
 
     def _account(self, reading: Reading, cursor: Cursor, connection: Connection, ending: Ending) -> None:
         name = reading.dialect.name

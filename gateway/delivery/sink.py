@@ -52,3 +52,6 @@ class Sink(Protocol):
 
     def release(self) -> None:
         """Wake whoever waits in `drained`, because something happened that it must see."""
+
+    def drop(self) -> None:
+        """Forget what has been written but has not left yet."""

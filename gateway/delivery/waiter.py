@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
+from gateway.errors import Code, GatewayError
 from gateway.events import Event
 from gateway.streams.stream import Stream
 
@@ -20,6 +21,10 @@ class Waiter:
         """Something is new: look again."""
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
+
+    def superseded(self) -> None:
+        """Nothing more will come here: look again."""
+        self.appended(0, ())
 
     async def wait(self, until: Callable[[], bool], limit_s: float | None = None) -> bool:
         """Wait for `until()` to be true, at most `limit_s` seconds; whether it is."""
@@ -43,3 +48,10 @@ class Waiter:
     def close(self) -> None:
         """Be told no more."""
         self._stream.detach(self)
+
+
+def successor_of(stream: Stream) -> Stream:
+    """Where a stream that was given up goes on in this process. Raises `PRODUCER_LOST` where it does not."""
+    if stream.successor is None:
+        raise GatewayError(Code.PRODUCER_LOST)
+    return stream.successor

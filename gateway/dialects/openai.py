@@ -206,7 +206,8 @@ class OpenAIEncoder:
 
     def lost(self, warning: events.Warned) -> Sequence[Frame]:
         """An error, since text once sent cannot be taken back."""
-        return (self._error(warning.message, warning.code, 502),)
+        code = Code.PRODUCER_LOST.name if warning.code == "REWIND" else warning.code
+        return (self._error(warning.message, code, 502),)
 
     def farewell(self, reason: str, *, retry_ms: int = 0) -> Sequence[Frame]:
         """Nothing: the last chunk was the last word."""

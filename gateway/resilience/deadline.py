@@ -46,6 +46,10 @@ class Deadline:
         finally:
             alarm.stop()
 
+    def continues(self, request: StreamRequest) -> bool:
+        """As the source's."""
+        return self._source.continues(request)
+
     async def check(self) -> None:
         """As the source's."""
         await self._source.check()

@@ -16,8 +16,9 @@ Outlet = Callable[[Batch], None]
 class Source(Protocol):
     """Makes one answer. Retry, deadline and fallback are Sources around Sources.
 
-    `exact` says that the same request gives the same events every time, so that `skip` may leave out the
-    first ones; other sources take no `skip` but 0.
+    An answer that broke off can go on in two ways. `exact` says that the same request gives the same events every
+    time: it is poured again with `skip`. Other sources take no `skip` but 0; one that `continues` a request is given
+    `request.continued(text)` and says what comes behind that text.
     """
 
     name: str
@@ -27,10 +28,15 @@ class Source(Protocol):
     async def pour(self, request: StreamRequest, outlet: Outlet, skip: int = 0) -> None:
         """Hand batches of events to `outlet` in order, each as soon as it is known; return when the answer is over.
 
+        The first `skip` events were said before: they are handed over at once and without pace, so that whoever
+        follows the source stands where it stood, and the rest comes in the source's own pace.
         The last event is a `TextComplete`, and only an upstream's own marker makes one. Every failure is raised as a
         `GatewayError`, and so is what `outlet` raises. Whether raised, returned or cancelled: nothing is handed over
         behind it, and the upstream has been let go.
         """
+
+    def continues(self, request: StreamRequest) -> bool:
+        """Whether the answer to `request` may go on behind a text; false for exact sources, which need none."""
 
     async def check(self) -> None:
         """Raises a `GatewayError` when the upstream cannot be reached at all; asks it nothing that costs money."""

@@ -35,9 +35,16 @@ class LocalSource:
 
     async def pour(self, request: StreamRequest, outlet: Outlet, skip: int = 0) -> None:
         """The answer's events, each when it is due; those that are overdue together come as one batch."""
-        events = self.answer(request)[skip:]
+        events = self.answer(request)
+        skip = min(skip, len(events))
+        for at in range(0, skip, UNPACED_BATCH):
+            outlet(events[at : min(skip, at + UNPACED_BATCH)])
+            await asyncio.sleep(0)
+        await self._paced(events[skip:], outlet, 0.0 if skip else self._first_token_s)
+
+    async def _paced(self, events: list[Event], outlet: Outlet, wait_s: float) -> None:
         loop = asyncio.get_running_loop()
-        begin = loop.time() + (0.0 if skip else self._first_token_s)
+        begin = loop.time() + wait_s
         at = 0
         while at < len(events):
             due = begin + at * self._gap_s
@@ -49,6 +56,10 @@ class LocalSource:
             at = upto
             if not self._gap_s:
                 await asyncio.sleep(0)
+
+    def continues(self, request: StreamRequest) -> bool:
+        """It says everything again instead."""
+        return False
 
     def answer(self, request: StreamRequest) -> list[Event]:
         """All events of the answer, unpaced."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from gateway.errors import Code, GatewayError
 from gateway.request import Caller
+from gateway.streams.store import Summary, summary_of
 from gateway.streams.stream import Stream
 
 TOMBSTONES_MAX = 20_000
@@ -65,6 +66,27 @@ class MemoryStore:
         held = self._keys.pop((owner, key), None)
         if held is not None:
             self._keys_of.pop(held[0], None)
+
+    async def streams_of(self, caller: Caller) -> list[Summary]:
+        """The caller's streams that are kept, the newest first."""
+        found = [summary_of(stream) for stream in self._streams.values() if caller.opened(stream.owner)]
+        return sorted(found, key=lambda summary: summary.created_s, reverse=True)
+
+    def kept(self, sid: str) -> Stream | None:
+        """The stream of that name, whoever owns it."""
+        return self._streams.get(sid)
+
+    def finished(self) -> list[Stream]:
+        """Those that have ended and are still kept, the oldest end first."""
+        return [self._streams[sid] for sid in self._finished]
+
+    def forget(self, sid: str) -> None:
+        """Keep a stream no longer, without a trace: another process makes it now."""
+        stream = self._streams.get(sid)
+        if stream is not None:
+            self._finished[sid] = 0.0
+            self._evict(sid)
+            del self._gone[sid]
 
     def settle(self, stream: Stream) -> None:
         """Begin the retention of an ended stream."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from gateway.events import Event, Record, Text, Warned, WholeText
 from gateway.streams.fold import fold
 from gateway.streams.ids import Place
+from gateway.streams.lineage import Lost
 from gateway.streams.stream import Stream
 
 
@@ -12,8 +13,8 @@ class Cursor:
     """A place between two records. It never waits and never skips silently.
 
     A reader without a place, or with one that cannot be honoured, gets what is kept, folded. The latter is told
-    first by `notices` (a `GAP` or `RESET` warning that has no seq of its own); `lost` holds its code. It is folded
-    piece by piece as it is read: a reader that takes nothing holds nothing.
+    first by `notices` (a `GAP`, `RESET` or `REWIND` warning that has no seq of its own); `lost` holds its code. What is
+    kept is folded piece by piece as it is read: a reader that takes nothing holds nothing.
     """
 
     def __init__(self, stream: Stream, place: Place | None = None) -> None:
@@ -23,16 +24,19 @@ class Cursor:
         self._notices: list[Event] = []
         self._folded_upto = 0
         self._replaces = False
+        self._awaited = False
         self.resumed = place is not None
         self.lost = ""
         if place is None:
             self._start_over()
-        elif place.epoch != stream.epoch:
-            self._lose("RESET", "the stream has begun anew since", stream.head)
-        elif place.seq > stream.head:
-            self._lose("RESET", "that place is beyond the end of the stream", 0)
+            return
+        found = stream.lineage.locate(place)
+        if isinstance(found, Lost):
+            self._lose(found.code, found.message, found.to or stream.head, found.dropped or stream.head)
         else:
-            self._stand_at(place.seq)
+            # A place in the epoch that this process makes cannot lie ahead; any other may still have to arrive here.
+            own = place.epoch == stream.epoch and not stream.mirrored
+            self._go_to(found, may_wait=not own)
 
     def __repr__(self) -> str:
         return f"<Cursor {self.stream.sid} seq={self.seq} of {self.stream.head}>"
@@ -41,6 +45,16 @@ class Cursor:
     def at_head(self) -> bool:
         """Whether everything has been read."""
         return not self._notices and self.seq == self.stream.head
+
+    @property
+    def ahead(self) -> bool:
+        """Whether the log has yet to reach this place: its reader has seen what is still on its way here."""
+        return self.seq > self.stream.head
+
+    @property
+    def place(self) -> Place | None:
+        """Where to go on in another copy of the stream; None when nothing has been read."""
+        return Place(self.stream.sid, self.stream.epoch, self.seq) if self.seq > self.stream.lost else None
 
     @property
     def done(self) -> bool:
@@ -62,6 +76,10 @@ class Cursor:
 
         With `merge`, adjacent text becomes one record under the id of its last piece, however many pieces there were.
         """
+        if self._awaited:
+            self._go_to(self.seq, may_wait=True)
+            if self._awaited:
+                return ()
         self._check_place()
         records: Sequence[Record]
         if self.seq < self._folded_upto:
@@ -86,6 +104,17 @@ class Cursor:
         else:
             self.bytes_seen += _payload(records)
 
+    def _go_to(self, seq: int, *, may_wait: bool) -> None:
+        """Stand at `seq`, or wait for the log to reach it."""
+        self.seq = seq
+        self._awaited = self.ahead and may_wait and not self.stream.ended
+        if self._awaited:
+            self.bytes_seen = self.stream.bytes_ever
+        elif self.ahead:
+            self._lose("RESET", "that place is beyond the end of the stream", self.stream.head, 0)
+        else:
+            self._stand_at(seq)
+
     def _stand_at(self, seq: int) -> None:
         self.seq = seq
         self._check_place()
@@ -97,12 +126,13 @@ class Cursor:
         exact_from = self.stream.exact_from
         kept = self.stream.divides(self.seq) if self.seq < self._folded_upto else self.seq + 1 >= exact_from
         if not kept:
-            self._lose("GAP", "that place is older than what is kept", max(0, exact_from - 1 - self.seq))
+            dropped = max(0, exact_from - 1 - self.seq)
+            self._lose("GAP", "that place is older than what is kept", self.stream.head, dropped)
 
-    def _lose(self, code: str, message: str, dropped: int) -> None:
+    def _lose(self, code: str, message: str, to: int, dropped: int) -> None:
         """The place cannot be honoured: say so, then start over."""
-        self.lost = code
-        self._notices.append(Warned(code, message, {"to": self.stream.head, "dropped": dropped}))
+        self.lost, self._awaited = code, False
+        self._notices.append(Warned(code, message, {"to": to, "dropped": dropped}))
         self._start_over()
 
     def _start_over(self) -> None:

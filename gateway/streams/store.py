@@ -1,9 +1,25 @@
-"""LogStore: the few verbs that a log needs of its keeper."""
+"""LogStore: the few verbs that a log needs of its keeper, and those of a keeper that several processes share."""
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from gateway.request import Caller
-from gateway.streams.stream import Stream
+from gateway.streams.stream import State, Stream
+
+
+class Summary(NamedTuple):
+    """One of a caller's streams, in a list of them. `created_s` is in seconds since the epoch of Unix time."""
+
+    sid: str
+    state: State
+    created_s: int
+    model: str
+    session: str | None
+
+
+def summary_of(stream: Stream) -> Summary:
+    """How `stream` stands in a list."""
+    request = stream.request
+    return Summary(stream.sid, stream.state, stream.created_s, request.model, request.session_id)
 
 
 class LogStore(Protocol):
@@ -41,3 +57,58 @@ class LogStore(Protocol):
     @property
     def bytes_kept(self) -> int:
         """Memory that all kept streams take."""
+
+    async def streams_of(self, caller: Caller) -> list[Summary]:
+        """The streams that this user or session opened and that are still kept, the newest first."""
+
+
+class SharedStore(LogStore, Protocol):
+    """A LogStore that other processes share: what they make can be read here, as a mirror, and taken over.
+
+    Its verbs raise `STORE_AWAY` where it cannot be reached in time. `durable` says whether it takes what is written.
+    """
+
+    durable: bool
+
+    async def look_up(self, sid: str) -> Stream:
+        """The stream of that name for the house itself, whoever owns it; else as `find`."""
+
+    async def is_bereft(self, stream: Stream) -> bool:
+        """Whether `stream` runs, and the process that makes it is gone."""
+
+    async def claim(self, stream: Stream) -> Stream:
+        """Become the producer of a bereft stream: the log to go on with, in the next epoch.
+
+        Where another process was faster, or the stream has ended, it is a mirror. `stream` is given up for it.
+        """
+
+    async def ask_to_cancel(self, stream: Stream) -> None:
+        """Have the process that makes a mirrored stream cancel it."""
+
+    def announce(self, sid: str, *, reading: bool) -> None:
+        """Tell the process that makes a mirrored stream whether anybody reads it here; never waits."""
+
+    async def written(self) -> None:
+        """Return when all that was appended is durable, or the store is away."""
+
+
+class Producer(Protocol):
+    """What a shared store asks and tells the process that makes streams."""
+
+    def told_to_cancel(self, sid: str) -> None:
+        """Somebody cancelled a stream of ours in another process."""
+
+    def told_of_readers(self, sid: str, process: str, *, reading: bool) -> None:
+        """Another process begins or ceases to read a stream of ours for its clients."""
+
+    def told_of_death(self, process: str) -> None:
+        """Another process is gone, and with it all who read there."""
+
+    def told_of_outage(self, *, away: bool) -> None:
+        """The store does not take what is written, or takes it again."""
+
+    def superseded(self, stream: Stream) -> None:
+        """Another process makes a stream of ours now."""
+
+    async def bereft(self, sid: str, *, read_here: bool) -> None:
+        """The process that made a stream is gone, and somebody reads it here, or nobody does anywhere."""

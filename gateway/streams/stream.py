@@ -9,6 +9,7 @@ from typing import Protocol
 
 from gateway.errors import Code, GatewayError
 from gateway.events import (
+    HANDED_OVER,
     RECORD_OVERHEAD_BYTES,
     Audio,
     AudioEvicted,
@@ -25,6 +26,7 @@ from gateway.events import (
 )
 from gateway.request import Caller, StreamRequest
 from gateway.streams.fold import fold
+from gateway.streams.lineage import FIRST_EPOCH, Lineage
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,9 @@ class Reader(Protocol):
 
     def appended(self, first: int, events: Sequence[Event]) -> None:
         """`events` are new at the head of the log, the first of them at seq `first`. They must not be changed."""
+
+    def superseded(self) -> None:
+        """Nothing more will be appended here: the stream goes on in its `successor`, or in another process."""
 
 
 class Bounds:
@@ -68,15 +73,30 @@ class Stream:
     into the bounds is gone (`lost` counts those events). `bytes` is the memory that it takes, `bytes_ever`
     the payload ever appended. Its keeper hears of every change of `bytes` through `on_growth`. The request,
     which is kept as long, takes `request_bytes` beside it.
+
+    `asides` counts the events that did not come from its pipeline's source. A stream that is `mirrored` is made in
+    another process and copied here; one that is `given_up` gets no more events here, whatever becomes of it elsewhere.
     """
 
-    def __init__(self, sid: str, request: StreamRequest, owner: Caller, bounds: Bounds = DEFAULT_BOUNDS) -> None:
+    def __init__(
+        self,
+        sid: str,
+        request: StreamRequest,
+        owner: Caller,
+        bounds: Bounds = DEFAULT_BOUNDS,
+        *,
+        dialect: str = "",
+        lineage: Lineage = FIRST_EPOCH,
+        created_s: int = 0,
+    ) -> None:
         self.sid = sid
-        self.epoch = 1
+        self.dialect = dialect
+        self.lineage = lineage
+        self.epoch = lineage.epoch
         self.request = request
         self.request_bytes = request.size()
         self.owner = owner
-        self.created_s = int(time.time())
+        self.created_s = created_s or int(time.time())
         self.state = State.OPEN
         self.sealed = False
         self.seal_reason = ""
@@ -88,6 +108,10 @@ class Stream:
         self.bytes_ever = 0
         self.late_events = 0
         self.content_events = 0
+        self.asides = 0
+        self.mirrored = False
+        self.given_up = False
+        self.successor: Stream | None = None
         self.usage: Usage | None = None
         self.terminal: Completed | Failed | None = None
         self.on_growth: Callable[[int], bool] | None = None
@@ -116,6 +140,11 @@ class Stream:
     def begun(self) -> bool:
         """Whether the answer has begun, or ended without beginning."""
         return self.state is not State.OPEN
+
+    @property
+    def poured(self) -> int:
+        """How many of the events came from its pipeline's source, through the stages."""
+        return self.head - self.asides
 
     @property
     def kept(self) -> int:
@@ -170,6 +199,11 @@ class Stream:
         if not room and self.terminal is None:
             raise GatewayError(Code.STORE_FULL, "running streams fill the memory set aside for logs", retry_after_s=5)
 
+    def aside(self, event: Event) -> None:
+        """Append what does not come from the source: an exact one will not say it again."""
+        self.asides += 1
+        self.append([event])
+
     def seal(self, reason: str = "") -> None:
         """Nothing but the terminal event may be appended from now on; the first reason given is kept."""
         if not self.sealed:
@@ -178,12 +212,41 @@ class Stream:
 
     def finish(self, terminal: Completed | Failed) -> None:
         """Append the one terminal event; a second one is dropped."""
-        if self.terminal is not None:
+        if self.terminal is not None or self.given_up:
             self.late_events += 1
             return
         self.sealed = True
         self.terminal = terminal
-        self.append([terminal])
+        self.aside(terminal)
+
+    def give_up(self, successor: "Stream | None" = None) -> None:
+        """Append nothing more here, not even a terminal event; readers go on with the `successor`, if there is one."""
+        if self.given_up:
+            return
+        self.seal(HANDED_OVER)
+        self.given_up = True
+        self.successor = successor
+        for reader in tuple(self._readers):
+            reader.superseded()
+
+    def load(self, folded: Sequence[Record], first: int, events: Sequence[Event], *, lost: int, poured: int) -> None:
+        """Fill an empty log with what is kept of it elsewhere: `folded` records, then `events` from seq `first` on."""
+        self._older = list(folded)
+        self.lost, self.exact_from, self.head = lost, first, first - 1
+        size = sum(record.event.size for record in folded)
+        self.bytes_ever = size
+        self.bytes = size + RECORD_OVERHEAD_BYTES * len(folded)
+        self._note([record.event for record in folded])
+        self.content_events += sum(type(record.event) is Text for record in folded)
+        self.receive(events, poured)
+
+    def receive(self, events: Sequence[Event], poured: int) -> None:
+        """Append what another process has appended to the same log."""
+        last = events[-1] if events else None
+        if isinstance(last, (Completed, Failed)):
+            self.sealed, self.terminal = True, last
+        self.asides = self.head + len(events) - poured
+        self.append(events)
 
     def forget_question(self) -> None:
         """Once the answer has ended, what was asked is not needed any more to tell it."""
@@ -331,6 +394,10 @@ class Stream:
     def events(self) -> list[Event]:
         """Everything kept, in order."""
         return [*(record.event for record in self._older), *map(_event, self._events)]
+
+    def folded(self) -> list[Record]:
+        """What is kept of everything before `exact_from`."""
+        return list(self._older)
 
     def _exact(self, start: int, stop: int) -> list[Record]:
         """Some of the records that are kept one by one, by their index."""

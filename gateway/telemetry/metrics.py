@@ -26,6 +26,13 @@ class Metrics:
     def stream_ended(self, account: Account) -> None:
         """A stream has its terminal event; exactly once for each stream, however it ended."""
 
+    def taken_over(self, result: str, dialect: str) -> None:
+        """A stream changed its process.
+
+        One whose process is gone was `continued` here or `lost`, or another process was faster (`raced`); one of ours
+        is made by another process now (`superseded`).
+        """
+
     def output(self, provider: str, tokens: int, seconds: float) -> None:
         """`tokens` were made in `seconds` after the first one."""
 
@@ -35,6 +42,9 @@ class Metrics:
     def chunks(self, provider: str) -> Callable[[float], None]:
         """To be called with the gap in seconds whenever more content arrived from the upstream: once for each token."""
         return _nothing
+
+    def continuation(self, result: str) -> None:
+        """An answer that broke off was `continued` to its end, `failed` again, or was `refused`: not open to more."""
 
     def first_token(self, dialect: str, provider: str, seconds: float) -> None:
         """The first content was written to the client that asked."""

@@ -96,6 +96,10 @@ class PrometheusMetrics(Metrics):
         self._outcomes = Counts("ssegw_stream_outcomes_total", "How streams ended", "outcome")
         self._usage = Counts("ssegw_usage_records_total", "Usage records, one a stream", "source")
         self._no_first = Counts("ssegw_no_first_token_total", "Streams that ended before any content", "reason")
+        self._takeovers = Counts("ssegw_takeovers_total", "Streams that changed their process", "result")
+        self._continuations = Counts(
+            "ssegw_continuations_total", "Answers that broke off, and what came of it", "result"
+        )
         self._left = Counts("ssegw_readers_left_total", "How clients stopped reading", "ending")
         self._resumes = Counts("ssegw_resume_total", "Returns to a stream", "result")
         self._replayed = Counts("ssegw_replayed_events_total", "Events sent again to clients that came back")
@@ -140,6 +144,14 @@ class PrometheusMetrics(Metrics):
 
     def chunks(self, provider: str) -> Callable[[float], None]:
         return self._gap[provider].add
+
+    def taken_over(self, result: str, dialect: str) -> None:
+        self._takeovers[result] += 1
+        if result == "continued":
+            self._streams[dialect] += 1
+
+    def continuation(self, result: str) -> None:
+        self._continuations[result] += 1
 
     def first_token(self, dialect: str, provider: str, seconds: float) -> None:
         self._ttft[dialect, provider].add(seconds)

@@ -8,17 +8,19 @@ import pytest
 
 from gateway.errors import Code, GatewayError
 from gateway.events import Event, Text, TextComplete
+from gateway.resilience.continuation import Continuation
 from gateway.resilience.deadline import Deadline
 from gateway.sources.base import Source
 from gateway.sources.local import LocalSource
 from gateway.sources.markdown import Passage
 from gateway.sources.openai import OpenAISource
 from gateway.sources.passages import Library
+from gateway.telemetry.metrics import Metrics
 from gateway.transport.route import route_to
 from gateway.turn import Turn
 from tests.doubles import END, ScriptedSource, question
 from tests.house import eventually
-from tests.upstream import Upstream, answer, streamed, upstream
+from tests.upstream import Call, Step, Upstream, answer, streamed, upstream
 
 TEXT = "Streams survive Wi-Fi, deploys and providers. " * 20
 LIBRARY = Library([Passage("manual.md", "How to dry it", TEXT)])
@@ -30,7 +32,7 @@ async def local() -> AsyncIterator[Source]:
     yield LocalSource(LIBRARY, first_token_s=0, tokens_per_s=2000)
 
 
-def openai_source(service: Upstream) -> OpenAISource:
+def openai_source(service: Upstream, *continue_models: str) -> OpenAISource:
     """Towards a scripted upstream."""
     return OpenAISource(
         route_to(service.url),
@@ -41,6 +43,7 @@ def openai_source(service: Upstream) -> OpenAISource:
         max_connections=10,
         keepalive_s=5,
         max_event_bytes=1 << 18,
+        continue_models=continue_models,
     )
 
 
@@ -61,13 +64,35 @@ async def deadline() -> AsyncIterator[Source]:
 
 
 @asynccontextmanager
+async def continuation() -> AsyncIterator[Source]:
+    """A source that goes on when it breaks off, which it does after ten words."""
+    whole = answer([f"{n} " for n in range(20)])
+    cut = [*streamed(whole[:11], gap_s=0.002)[:-1], "fin"]
+
+    def script(call: Call) -> list[Step]:
+        again = call.body["messages"][-1]["role"] == "assistant"
+        return streamed([whole[0], *whole[11:]], gap_s=0.002) if again else cut
+
+    async with upstream(script) as service:
+        source = openai_source(service, "m")
+        yield Continuation(source, continue_max=1, total_s=5, metrics=Metrics())
+        await source.close()
+
+
+@asynccontextmanager
 async def scripted() -> AsyncIterator[Source]:
     """The double keeps the promises too, else it proves nothing."""
     yield ScriptedSource([Text("a")], 0.05, [Text("b"), END])
 
 
 Made = Callable[[], AbstractAsyncContextManager[Source]]
-SOURCES: dict[str, Made] = {"local": local, "openai": openai, "deadline": deadline, "scripted": scripted}
+SOURCES: dict[str, Made] = {
+    "local": local,
+    "openai": openai,
+    "deadline": deadline,
+    "continuation": continuation,
+    "scripted": scripted,
+}
 
 
 @pytest.fixture(params=SOURCES)
@@ -135,15 +160,20 @@ async def test_what_the_outlet_raises_ends_it(source: Source) -> None:
     assert (raised.value.code, poured) == (Code.OUTPUT_LIMIT, 1)
 
 
-async def test_an_exact_source_says_the_same_again_from_any_place(source: Source) -> None:
-    """So that another process can go on; one that is not exact refuses to pretend."""
+async def test_an_exact_source_says_the_same_again_whatever_was_said_before(source: Source) -> None:
+    """So that another process can go on, and its stages stand where they stood; one that is not refuses to pretend."""
     events = [event for batch in await batches(source) for event in batch]
     if source.exact:
-        for skip in (1, 5, len(events) - 1):
-            assert [event for batch in await batches(source, skip) for event in batch] == events[skip:]
+        for skip in (1, 5, len(events) - 1, len(events)):
+            assert [event for batch in await batches(source, skip) for event in batch] == events
     elif not isinstance(source, ScriptedSource):
         with pytest.raises(ValueError, match="exact"):
             await batches(source, 3)
+
+
+async def test_an_exact_source_needs_no_text_to_go_on_behind(source: Source) -> None:
+    """There is one way for each kind of source, so that nobody has to choose."""
+    assert not (source.exact and source.continues(question()))
 
 
 async def test_it_has_a_name_and_can_be_checked(source: Source) -> None:

@@ -9,7 +9,7 @@ import pytest
 from gateway.delivery.connection import Ending
 from gateway.events import Completed, Custom, Failed, Status, Text
 from tests.delivery.bench import OPENAI, SMALL, Bench, Reader
-from tests.doubles import END
+from tests.doubles import END, stream_of
 
 FAILED = Failed("UPSTREAM_ERROR", "m", True, 502, 0)
 UNSPEAKABLE = Custom("two\nlines", {})
@@ -190,6 +190,16 @@ def cancel(bench: Bench, reader: Reader) -> None:
     reader.task.cancel()
 
 
+def supersede(bench: Bench, reader: Reader) -> None:
+    """Another process makes the stream now."""
+    bench.stream.give_up()
+
+
+def renew(bench: Bench, reader: Reader) -> None:
+    """Another log of this process goes on with it."""
+    bench.stream.give_up(stream_of())
+
+
 ENDINGS = [
     (finish, Ending.FINISHED),
     (leave, Ending.GONE),
@@ -197,6 +207,8 @@ ENDINGS = [
     (break_it, Ending.BROKEN),
     (send_away, Ending.SENT_AWAY),
     (overtake, Ending.LOST),
+    (supersede, Ending.SUPERSEDED),
+    (renew, Ending.RENEWED),
     (cancel, None),
 ]
 

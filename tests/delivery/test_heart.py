@@ -4,7 +4,7 @@ import orjson
 
 from gateway.delivery.connection import Ending
 from gateway.delivery.heart import TICKS_PER_BEAT, Heart
-from gateway.events import Text
+from gateway.events import Event, Text
 from gateway.sse import HEARTBEAT
 from gateway.telemetry.metrics import Metrics
 from tests.delivery.bench import OPENAI, Bench
@@ -111,10 +111,14 @@ class Beating:
         self.again = again
         self.pulses: list[int] = []
         self.sent: list[int] = []
+        self.told: list[Event] = []
 
     def pulse(self, tick: int, now: float) -> int:
         self.pulses.append(tick)
         return tick + self.again
+
+    def tell(self, event: Event) -> None:
+        self.told.append(event)
 
     def send_away(self, reason: str, retry_ms: int) -> None:
         self.sent.append(retry_ms)

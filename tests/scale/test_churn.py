@@ -109,4 +109,4 @@ async def test_no_object_and_no_task_is_left_behind() -> None:
         await asyncio.sleep(0.25)  # the retention
         gateway._store.sweep()
         assert not _alive() - before
-        assert not gateway.hub._orphans
+        assert not gateway.hub._readership._orphans

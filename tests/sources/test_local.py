@@ -76,17 +76,24 @@ async def test_the_same_question_gives_the_same_events() -> None:
     assert await read(source(), request()) == await read(source(), request())
 
 
-@pytest.mark.parametrize("skip", [1, 2, 17])
-async def test_skip_leaves_out_exactly_the_first_events(skip: int) -> None:
-    """An answer can go on elsewhere where it broke off, without a gap and without a repetition."""
-    whole = await read(source(), request())
-    assert await read(source(), request(), skip) == whole[skip:]
+@pytest.mark.parametrize("skip", [1, 2, 17, 500])
+async def test_what_was_said_before_comes_again_without_thinking_and_pace(
+    monkeypatch: pytest.MonkeyPatch, skip: int
+) -> None:
+    """The first events at once, whoever follows stands where it stood; the rest as it is due."""
+    clock = ManualClock(monkeypatch)
+    times: list[float] = []
+    events: list[Event] = []
 
+    def outlet(batch: list[Event]) -> None:
+        times.extend(clock.now - 100 for _ in batch)
+        events.extend(batch)
 
-async def test_nothing_comes_after_everything_was_skipped() -> None:
-    """Skipping the last event too leaves an empty stream."""
-    whole = await read(source(), request())
-    assert await read(source(), request(), len(whole)) == []
+    await source(first_token_s=2, tokens_per_s=10).pour(request(), outlet, skip)
+    whole = source().answer(request())
+    again = min(skip, len(whole))
+    assert events == whole
+    assert times == pytest.approx([0.0] * again + [0.1 * number for number in range(len(whole) - again)])
 
 
 async def test_max_tokens_cuts_and_says_so() -> None:

@@ -35,6 +35,8 @@ def play(metrics: Metrics) -> None:
         metrics.reader_left(dialect, "finished")
     metrics.reader_left("native", "gone")
     metrics.no_first_token("provider_timeout_first")
+    metrics.continuation("continued")
+    metrics.continuation("refused")
     metrics.late_events(3)
     metrics.resumed("kept", 7)
     metrics.resumed("gap", 0)

@@ -1,0 +1,71 @@
+"""Accounting: what is said of a stream when it has ended: its outcome, its usage, one line in the log."""
+
+import logging
+import time
+
+from gateway.errors import Code
+from gateway.events import DRAINING, HANDED_OVER, ORPHANED, SUPERSEDED, Failed
+from gateway.pipeline import Pipeline, usage_of
+from gateway.streams.stream import State, Stream
+from gateway.telemetry.logs import tell
+from gateway.telemetry.metrics import Account, Metrics
+
+log = logging.getLogger(__name__)
+
+_OUTCOME_OF_REASON = {
+    ORPHANED: "caller_disconnect",
+    SUPERSEDED: "caller_disconnect",
+    DRAINING: "gateway_drain",
+    HANDED_OVER: "handed_over",
+}
+_OUTCOME_OF_CODE = {
+    Code.UPSTREAM_TRUNCATED.name: "provider_truncated",
+    Code.OUTPUT_LIMIT.name: "policy_limit",
+    Code.STORE_FULL.name: "gateway_error",
+    Code.PRODUCER_LOST.name: "gateway_error",
+    Code.INTERNAL.name: "gateway_error",
+}
+
+
+def account_for(stream: Stream, pipeline: Pipeline, started: float, metrics: Metrics) -> None:
+    """Exactly one record of usage and one line in the log for each stream of this process."""
+    now, usage = time.monotonic(), usage_of(stream)
+    account = Account(
+        stream.dialect,
+        pipeline.source.name,
+        outcome_of(stream),
+        error_of(stream),
+        now - started,
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.reported,
+    )
+    metrics.stream_ended(account)
+    if not stream.content_events:
+        metrics.no_first_token(account.outcome)
+    elif usage.completion_tokens > 1 and pipeline.first_content_at:
+        metrics.output(account.provider, usage.completion_tokens - 1, now - pipeline.first_content_at)
+    if stream.late_events:
+        metrics.late_events(stream.late_events)
+    facts = {**account._asdict(), "stream_id": stream.sid, "tenant": stream.owner.tenant, "events": stream.head}
+    if isinstance(stream.terminal, Failed):
+        tell(log, logging.ERROR, "stream failed", facts)
+    else:
+        tell(log, logging.INFO, "stream ended", facts)
+
+
+def outcome_of(stream: Stream) -> str:
+    """How a stream ended, from the closed set of the metric `ssegw_stream_outcomes_total`."""
+    terminal = stream.terminal
+    if isinstance(terminal, Failed):
+        if terminal.code == Code.UPSTREAM_TIMEOUT.name:
+            return "provider_timeout_idle" if stream.content_events else "provider_timeout_first"
+        return _OUTCOME_OF_CODE.get(terminal.code, "provider_error")
+    if stream.state is State.COMPLETED:
+        return "ok"
+    return _OUTCOME_OF_REASON.get(stream.seal_reason, "caller_cancel")
+
+
+def error_of(stream: Stream) -> str:
+    """The label `error_type`: the code of a failure, empty where there was none."""
+    return stream.terminal.code if isinstance(stream.terminal, Failed) else ""

@@ -1,0 +1,55 @@
+"""Keys: the one place where names in Redis are built."""
+
+import hashlib
+
+import orjson
+
+from gateway.request import Caller
+
+
+class Keys:
+    """Names under one prefix. All of one stream, or of one instance, share a hash tag: a cluster can hold them."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self.instances = f"{prefix}:instances"
+        """Hash of all instances that have not said goodbye, each with its probe address."""
+        self.era = f"{prefix}:era"
+        """A random value; missing or changed, Redis has lost its data."""
+        self.probe = f"{prefix}:probe"
+        """Written to hear whether Redis takes writes."""
+        self._log_of = f"{prefix}:{{%s}}:log"
+
+    def log(self, sid: str) -> str:
+        """Redis stream: the entries of a stream."""
+        return self._log_of % sid
+
+    def meta(self, sid: str) -> str:
+        """Hash: what is known of a stream beside its events."""
+        return f"{self._prefix}:{{{sid}}}:meta"
+
+    def lease(self, instance: str) -> str:
+        """String: the probe address of an instance that lives."""
+        return f"{self._prefix}:inst:{{{instance}}}:lease"
+
+    def inbox(self, instance: str) -> str:
+        """Redis stream: small messages to an instance."""
+        return f"{self._prefix}:inst:{{{instance}}}:in"
+
+    def streams(self, instance: str) -> str:
+        """Set: the running streams that an instance produces."""
+        return f"{self._prefix}:inst:{{{instance}}}:streams"
+
+    def idempotency(self, owner: Caller, key: str) -> str:
+        """String: which stream has an idempotency key of this owner, and for which request."""
+        return f"{self._prefix}:key:{_digest(owner.tenant, owner.user, owner.session, key)}"
+
+    def mine(self, owner: Caller) -> str:
+        """Sorted set: the streams of an owner, who is the same whatever the session once a user is named."""
+        session = owner.session if owner.user is None else None
+        return f"{self._prefix}:mine:{_digest(owner.tenant, owner.user, session)}"
+
+
+def _digest(*words: str | None) -> str:
+    """A name of fixed length that says nothing of its words; no two lists of words share one."""
+    return hashlib.sha256(orjson.dumps(words)).hexdigest()[:40]

@@ -1,0 +1,167 @@
+"""Succession: streams outlive the process that makes them; another one that shares their logs goes on with them."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from gateway.errors import Code, GatewayError
+from gateway.events import NOT_DURABLE, Event
+from gateway.hub import Hub
+from gateway.pipeline import Pipeline, failed
+from gateway.request import OnDisconnect, StreamRequest
+from gateway.streams.store import SharedStore
+from gateway.streams.stream import Stream
+from gateway.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+AWAITED_S = 5.0
+"""How long an unread stream whose process is gone waits for its client to come back, at least: its client was cut off
+and did not leave."""
+
+
+class Succession:
+    """What this process does for the streams of others, and what others tell it of its own (`Producer`).
+
+    `revive` makes the pipeline that goes on with a request.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        store: SharedStore,
+        *,
+        revive: Callable[[StreamRequest], Pipeline],
+        tell_readers: Callable[[Event], None],
+        metrics: Metrics,
+    ) -> None:
+        self._hub = hub
+        self._store = store
+        self._revive = revive
+        self._tell_readers = tell_readers
+        self._metrics = metrics
+        self._taking: dict[str, asyncio.Task[Stream]] = {}
+        self._waiting: dict[str, asyncio.TimerHandle] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def close(self) -> None:
+        """Wait for nobody any more."""
+        for timer in self._waiting.values():
+            timer.cancel()
+
+    # For clients.
+
+    async def rescue(self, stream: Stream) -> Stream:
+        """`stream`, or what goes on with it where the process that made it is gone."""
+        if stream.mirrored and not stream.ended and await self._store.is_bereft(stream):
+            return await self._take_over(stream)
+        return stream
+
+    async def cancel(self, stream: Stream) -> None:
+        """Cancel a stream that another process makes."""
+        if stream.mirrored and not stream.ended:
+            await self._store.ask_to_cancel(stream)
+
+    async def hand_over(self) -> None:
+        """Leave what still runs here to other processes, with all that was said of it."""
+        if self._store.durable:
+            await self._hub.let_go_all()
+            await self._store.written()
+
+    # Told by the store.
+
+    def told_to_cancel(self, sid: str) -> None:
+        """Somebody cancelled a stream of ours in another process."""
+        self._hub.cancel_here(sid)
+
+    def told_of_readers(self, sid: str, process: str, *, reading: bool) -> None:
+        """Another process begins or ceases to read a stream of ours for its clients."""
+        self._hub.read_elsewhere(sid, process, reading=reading)
+
+    def told_of_death(self, process: str) -> None:
+        """Another process is gone, and with it all who read there."""
+        self._hub.gone(process)
+
+    def told_of_outage(self, *, away: bool) -> None:
+        """What is said now may be lost with this process: those who read it should know."""
+        if away:
+            self._tell_readers(NOT_DURABLE)
+
+    def superseded(self, stream: Stream) -> None:
+        """Another process makes a stream of ours now: nothing of it may be said here any more."""
+        log.warning("a stream is made by another process now", extra={"stream_id": stream.sid})
+        self._metrics.taken_over("superseded", stream.dialect)
+        self._hub.let_go(stream)
+
+    async def bereft(self, sid: str, *, read_here: bool) -> None:
+        """The process that made a stream is gone: go on with it, or wait for somebody who wants it."""
+        if sid in self._waiting:
+            return
+        stream = await self._store.look_up(sid)
+        if read_here or stream.request.on_disconnect is OnDisconnect.DETACH:
+            await self._take_over(stream)
+            return
+        graceful = stream.request.on_disconnect is OnDisconnect.GRACE
+        wait_s = max(AWAITED_S, stream.request.grace_s if graceful else 0.0)
+        self._waiting[sid] = asyncio.get_running_loop().call_later(wait_s, self._give_up_waiting, sid)
+
+    # Taking over.
+
+    async def _take_over(self, stream: Stream) -> Stream:
+        """Become its producer; of any number of callers in this process one does it."""
+        task = self._taking.get(stream.sid)
+        if task is None:
+            task = self._taking[stream.sid] = asyncio.create_task(self._go_on(stream), name=f"take over {stream.sid}")
+            task.add_done_callback(lambda _task: self._taking.pop(stream.sid, None))
+        return await asyncio.shield(task)
+
+    async def _go_on(self, stream: Stream) -> Stream:
+        self._hub.refuse_when_full()
+        heir = await self._claim(stream)
+        if heir.mirrored or heir.ended:
+            return heir
+        pipeline = self._pipeline_for(heir)
+        if pipeline is None or not pipeline.can_go_on(heir):
+            self._end(heir)
+            return heir
+        self._metrics.taken_over("continued", heir.dialect)
+        log.info("going on with a stream", extra={"stream_id": heir.sid, "epoch": heir.epoch, "events": heir.head})
+        self._hub.expect_reader(self._hub.start(heir, pipeline), AWAITED_S)
+        return heir
+
+    async def _claim(self, stream: Stream) -> Stream:
+        heir = await self._store.claim(stream)
+        if heir.mirrored:
+            self._metrics.taken_over("raced", heir.dialect)
+        return heir
+
+    def _pipeline_for(self, heir: Stream) -> Pipeline | None:
+        """None where this process does not serve what another one did."""
+        try:
+            return self._revive(heir.request)
+        except GatewayError:
+            return None
+
+    def _give_up_waiting(self, sid: str) -> None:
+        task = asyncio.create_task(self._end_unread(sid), name=f"end {sid}")
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def _end_unread(self, sid: str) -> None:
+        """Nobody came back for a stream whose process is gone: end it honestly."""
+        try:
+            stream = await self._store.look_up(sid)
+            if not stream.ended and await self._store.is_bereft(stream):
+                heir = await self._claim(stream)
+                if not heir.mirrored and not heir.ended:
+                    self._end(heir)
+        except GatewayError as error:
+            log.warning("a stream whose process is gone could not be ended: %s", error, extra={"stream_id": sid})
+        finally:
+            self._waiting.pop(sid, None)
+
+    def _end(self, heir: Stream) -> None:
+        self._metrics.taken_over("lost", heir.dialect)
+        log.error("a stream was lost with its process", extra={"stream_id": heir.sid, "events": heir.head})
+        heir.finish(failed(GatewayError(Code.PRODUCER_LOST)))
+        self._store.settle(heir)
