@@ -126,7 +126,7 @@ class _Check:
         at = len(self._text)
         further = self._truth.find(seen.text, at)
         if further >= 0:
-            self._lose(gap, seen)
+            self._lose(gap or len(self._truth[at:further].split()), seen)
             self._blame(seen, f"text from {at} to {further} is missing before {seen.text[:NEAR]!r}")
             self._text = self._truth[: further + len(seen.text)]
         elif seen.text in self._truth[:at]:
@@ -144,7 +144,7 @@ class _Check:
     def _lose(self, count: int, seen: Seen) -> None:
         if count > 0:
             self.verdict.lost += count
-            self._blame(seen, f"{count} events are missing before it")
+            self._blame(seen, f"{count} missing before it")
 
     def _ends(self, seen: Seen) -> None:
         self._terminal = seen

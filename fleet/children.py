@@ -64,13 +64,11 @@ def free_ports(count: int, *, first: int = 0) -> list[int]:
     with contextlib.ExitStack() as probes:
         ports: list[int] = []
         while len(ports) < count:
+            if first > 65535:
+                raise FleetError("no free ports are left")
             probe = probes.enter_context(socket.socket())
-            try:
+            with contextlib.suppress(OSError):
                 probe.bind(("127.0.0.1", first))
-            except OSError:
-                if not first or first >= 65535:
-                    raise FleetError("no free ports") from None
-            else:
                 ports.append(probe.getsockname()[1])
             first += bool(first)
         return ports
