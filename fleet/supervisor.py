@@ -80,4 +80,4 @@ class Supervisor:
             await waited
         finally:
             waited.cancel()
-            await asyncio.wait([waited])
+            await asyncio.gather(waited, return_exceptions=True)
