@@ -41,12 +41,15 @@ def check(history: History, truth: str) -> Verdict:
     return check.verdict
 
 
-def compare(history: History, log: History) -> list[str]:
-    """Where a client's end is not the log's."""
+def check_log(history: History, log: History, truth: str) -> list[str]:
+    """What is wrong with the log of a stream, which must hold the answer, and the end that the client saw."""
+    if log.gave_up:
+        return [f"stream {history.number} ({history.sid}): its log cannot be read ({log.gave_up})"]
+    found = [f"log of {line}" for line in check(log, truth).violations]
     ends = [[seen.id for seen in side.events if seen.name in TERMINAL] for side in (history, log)]
     if ends[0] != ends[1] and history.finished:
-        return [f"stream {history.number}: the client's end is {ends[0]}, the log's is {ends[1]}"]
-    return []
+        found.append(f"stream {history.number}: the client's end is {ends[0]}, the log's is {ends[1]}")
+    return found
 
 
 class _Check:

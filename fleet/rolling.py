@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from bench.progress import Progress
-from fleet.checker import Figures, check, compare, figures
+from fleet.checker import Figures, check, check_log, figures
 from fleet.children import clean_environment, home
 from fleet.cluster import Cluster
 from fleet.document import Document
@@ -31,12 +31,12 @@ SHOWN = 20
 
 
 class Procedure:
-    """One rolling restart: so many processes, so many streams whose answers outlast all of it."""
+    """One rolling restart: so many processes, so many streams whose answers (`length_s`) outlast all of it."""
 
-    def __init__(self, processes: int, streams: int) -> None:
+    def __init__(self, processes: int, streams: int, length_s: float | None = None) -> None:
         self._processes = processes
         self._streams = streams
-        self._length_s = streams / RAMP_PER_S + processes * RESTART_S + SPARE_S
+        self._length_s = length_s or streams / RAMP_PER_S + processes * RESTART_S + SPARE_S
         self._progress = Progress(5 + self._length_s + 5, sys.stderr)
         self._log_lines = 0
         self.outlasted = 0
@@ -76,8 +76,8 @@ class Procedure:
         # What has no id was never opened, and is a violation already.
         kept = [history for history in histories if history.sid]
         logs = await read_again(cluster.url, kept)
-        more = [line for pair in zip(kept, logs, strict=True) for line in compare(*pair)]
-        more += [f"log: {line}" for log in logs for line in check(log, document.answer(log.number)).violations]
+        pairs = zip(kept, logs, strict=True)
+        more = [line for history, log in pairs for line in check_log(history, log, document.answer(log.number))]
         return figures([check(history, document.answer(history.number)) for history in histories], more)
 
     async def _restarts(self, cluster: Cluster, readers: Readers) -> None:

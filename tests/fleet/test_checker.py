@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fleet.checker import check, compare, figures
+from fleet.checker import check, check_log, figures
 from fleet.readers import Call, History, Question
 from fleet.visit import Seen
 
@@ -117,11 +117,15 @@ def test_a_rewind_is_counted_and_no_fault_as_long_as_what_follows_is_right(code:
     assert check(history([*warned, *mixed]), TRUTH).violations != []
 
 
-def test_the_end_must_be_the_logs() -> None:
-    """A client that saw an end which the log does not hold is told of."""
-    other = [*whole()[:9], seen("complete", "1-12", status="completed")]
-    assert compare(history(whole()), history(whole())) == []
-    assert len(compare(history(whole()), history(other))) == 1
+def test_the_log_must_hold_the_answer_and_the_end_that_the_client_saw() -> None:
+    """Another end, a fault in the text, or no log at all are told of."""
+    other = [*whole()[:9], seen("complete", "1-10", status="completed")]
+    assert check_log(history(whole()), history(whole()), TRUTH) == []
+    assert any("the log's is" in line for line in check_log(history(whole()), history(other), TRUTH))
+    assert any("log of stream 7" in line for line in check_log(history(whole()), history(LOST), TRUTH))
+    unread = history([], 404)
+    unread.gave_up = "status 404"
+    assert check_log(history(whole()), unread, TRUTH) == [f"stream 7 ({SID}): its log cannot be read (status 404)"]
 
 
 def test_the_figures_are_those_of_all_clients() -> None:
