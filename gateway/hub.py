@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from gateway.accounting import account_for
 from gateway.errors import Code, GatewayError
-from gateway.events import CANCELLED, DRAINING, ORPHANED, SUPERSEDED
+from gateway.events import CANCELLED, DRAINING, HANDED_OVER, ORPHANED, SUPERSEDED
 from gateway.pipeline import Pipeline
 from gateway.readership import Readership
 from gateway.request import Caller, OnDisconnect, StreamRequest
@@ -245,10 +245,15 @@ class Hub:
             self._metrics.drain_remaining(len(self._running))
             await asyncio.wait(self._tasks(), timeout=min(1.0, max(0.01, end - loop.time())))
 
+    def hold_all(self) -> None:
+        """Append nothing more to any stream: what it says so far is what others go on with."""
+        for work in self._running.values():
+            work.stream.seal(HANDED_OVER)
+
     async def let_go_all(self) -> None:
         """Make nothing more of any stream that is not being cancelled: other processes go on with them."""
         for work in list(self._running.values()):
-            if not work.stream.sealed:
+            if not work.cancelled_at:
                 self.let_go(work.stream)
         await self._all_ended()
 

@@ -64,9 +64,10 @@ class Succession:
 
     async def hand_over(self) -> None:
         """Leave what still runs here to other processes, with all that was said of it."""
+        self._hub.hold_all()
+        await self._store.written()
         if self._store.durable:
             await self._hub.let_go_all()
-            await self._store.written()
 
     # Told by the store.
 
@@ -92,6 +93,10 @@ class Succession:
         log.warning("a stream is made by another process now", extra={"stream_id": stream.sid})
         self._metrics.taken_over("superseded", stream.dialect)
         self._hub.let_go(stream)
+
+    def reads(self, sid: str) -> bool:
+        """Whether anybody reads that stream in this process."""
+        return self._hub.is_read(sid)
 
     async def bereft(self, sid: str, *, read_here: bool) -> None:
         """The process that made a stream is gone: go on with it, or wait for somebody who wants it."""

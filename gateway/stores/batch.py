@@ -26,18 +26,17 @@ class Batch:
         self._limit_s = limit_s
         self._packed: list[bytes] = []
         self._scripts: dict[int, Script] = {}
+        self.size = 0
+        """Bytes to be sent."""
 
     def __len__(self) -> int:
         return len(self._packed)
 
-    @property
-    def size(self) -> int:
-        """Bytes to be sent."""
-        return sum(map(len, self._packed))
-
     def add(self, *words: Word) -> None:
         """One command."""
-        self._packed.append(_pack(*words))
+        packed = _pack(*words)
+        self._packed.append(packed)
+        self.size += len(packed)
 
     def run(self, script: Script, keys: Sequence[str], words: Sequence[Word]) -> None:
         """One script with its keys and arguments; it is loaded where Redis does not know it."""

@@ -78,6 +78,10 @@ class Inbox:
             pipe.pexpire(key, KEPT_MS)
             await pipe.execute()
 
+    async def wake(self, sid: str) -> None:
+        """End a read of this inbox that waits, because `sid` is to be read as well."""
+        await self.send(self._instance, Kind.WAKE, sid)
+
 
 def parse(fields: Mapping[bytes, bytes]) -> Message | None:
     """The message that an entry holds. None, and a line in the log, for one that is broken or of a later version."""

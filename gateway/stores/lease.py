@@ -1,7 +1,6 @@
 """Lease: what this instance says of itself in Redis three times a lease, and what Redis shows of itself in return."""
 
 import asyncio
-import contextlib
 import logging
 import math
 import secrets
@@ -53,6 +52,7 @@ class Lease:
         self._on_lapse = on_lapse
         self._clock = clock
         self._beating: asyncio.Task[None] | None = None
+        self._renewing = asyncio.Lock()
         self._era: bytes | None = None
         self._missing = False
         self._steady_since = math.inf
@@ -79,7 +79,7 @@ class Lease:
         """Say once that this instance lives. False if Redis did not take it."""
         sent_at = self._clock()
         try:
-            async with asyncio.timeout(self._command_s):
+            async with asyncio.timeout(self._command_s), self._renewing:
                 kept, leased, _, _, era = await self._renewal().execute(raise_on_error=False)
         except AWAY as error:
             return self._missed(error)
@@ -133,8 +133,8 @@ class Lease:
     async def held_by(self, instance: str) -> bool:
         """Whether `instance` has its lease. Never raises.
 
-        Also true where a missing one proves nothing. If Redis is away nobody knows; if it was away, frozen or flushed, or
-        its clock has jumped, then this instance's own lease is missing too, or was within the time of a lease.
+        Also true where a missing one proves nothing. If Redis is away nobody knows; if it was away, frozen or flushed,
+        or its clock has jumped, then this instance's own lease is missing too, or was within the time of a lease.
         """
         pipe = self._commands.pipeline(transaction=False)
         pipe.exists(self._keys.lease(instance))
@@ -152,12 +152,16 @@ class Lease:
 
         Streams left running keep this instance on the list, so that whoever sweeps finds them.
         """
-        if self._beating is not None:
-            self._beating.cancel()
-        with contextlib.suppress(*AWAY):
-            async with asyncio.timeout(self._command_s):
+        try:
+            # A renewal that is on its way must not bring back what is given up here.
+            async with asyncio.timeout(self._command_s), self._renewing:
                 await self._commands.delete(self._keys.lease(self.instance))
                 await strike_off(self._commands, self._keys, self.instance)
+        except AWAY as error:
+            log.warning("the lease was not given back", extra={"error": repr(error)[:200]})
+        finally:
+            if self._beating is not None:
+                self._beating.cancel()
 
 
 async def strike_off(commands: Redis, keys: Keys, instance: str) -> bool:

@@ -8,7 +8,7 @@ import os
 import socket
 from enum import Enum, auto
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 ASK_S = 0.3
 """For an answer: a process that lives gives it in about a millisecond, also while it drains."""
@@ -58,8 +58,7 @@ class _Hello(asyncio.Protocol):
         self._hello = hello
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        transport.write(self._hello)
+        cast(asyncio.WriteTransport, transport).write(self._hello)
         transport.close()
 
 

@@ -173,22 +173,27 @@ class RedisLog:
             ("XRANGE", self._keys.log(sid), "-", "+"),
             ("EXEC",),
         ]
-        meta, log = (await self._ask(commands))[-1]
+        meta, log = (await self.ask(commands))[-1]
         return _found(sid, meta, [parse_entry(*entry) for entry in log]) if meta else None
 
     async def tops(self, sids: Sequence[str]) -> list[tuple[int, int] | None]:
         """Of each stream the epoch and seq of its last entry; None where it has none."""
         commands: list[tuple[Word, ...]] = [("XREVRANGE", self._keys.log(sid), "+", "-", "COUNT", 1) for sid in sids]
-        return [parse_id(reply[0][0]) if reply else None for reply in await self._ask(commands)]
+        return [parse_id(reply[0][0]) if reply else None for reply in await self.ask(commands)]
 
     async def epochs(self, sids: Sequence[str]) -> list[tuple[int, str] | None]:
         """Of each stream its epoch and the instance that makes it; None where nothing is known of it."""
         commands: list[tuple[Word, ...]] = [("HMGET", self._keys.meta(sid), "epoch", "producer") for sid in sids]
         return [
-            (int(reply[0]), reply[1].decode()) if reply[0] is not None else None for reply in await self._ask(commands)
+            (int(reply[0]), reply[1].decode()) if reply[0] is not None else None for reply in await self.ask(commands)
         ]
 
-    async def _ask(self, commands: Sequence[tuple[Word, ...]]) -> list[Any]:
+    async def check_writes(self) -> None:
+        """Raises what redis-py raises when Redis is away, or takes no writes."""
+        await self.ask([("SET", self._keys.probe, "1", "PX", 1000)])
+
+    async def ask(self, commands: Sequence[tuple[Word, ...]]) -> list[Any]:
+        """The answers to commands, in order. Raises what redis-py raises, for a refused one too."""
         found: list[Any] = []
         for at in range(0, len(commands), SLICE):
             batch = self.batch()
