@@ -103,6 +103,9 @@ class Succession:
         if sid in self._waiting:
             return
         stream = await self._store.look_up(sid)
+        if not await self._store.is_bereft(stream):
+            # Somebody was faster, perhaps we ourselves, for a client.
+            return
         if read_here or stream.request.on_disconnect is OnDisconnect.DETACH:
             await self._take_over(stream)
             return
@@ -123,7 +126,7 @@ class Succession:
     async def _go_on(self, stream: Stream) -> Stream:
         self._hub.refuse_when_full()
         heir = await self._claim(stream)
-        if heir.mirrored or heir.ended:
+        if heir.mirrored or heir.ended or self._hub.runs(heir.sid):
             return heir
         pipeline = self._pipeline_for(heir)
         if pipeline is None or not pipeline.can_go_on(heir):

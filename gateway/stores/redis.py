@@ -274,13 +274,16 @@ class RedisStore:
         mirror = self._mirrors.get(stream.sid)
         if mirror is None or mirror.stream.ended:
             return False
-        return not await self._members.alive(mirror.producer, mirror.at)
+        dead = not await self._members.alive(mirror.producer, mirror.at)
+        # Meanwhile another instance may have taken it over.
+        return dead and self._mirrors.get(stream.sid) is mirror
 
     async def claim(self, stream: Stream) -> Stream:
         """Become the producer of a bereft stream, or mirror whatever goes on with it."""
         sid, mirror = stream.sid, self._mirrors.get(stream.sid)
-        if mirror is None:
-            return self._here(sid) or await self.look_up(sid)
+        if mirror is None or mirror.stream is not stream:
+            # Somebody has taken it over since, and lives as far as is known.
+            return await self.look_up(sid)
         self._memory.refuse_when_full()
         claim = self._logs.claim(
             sid, expected_producer=mirror.producer, expected_epoch=mirror.stream.epoch, producer=self._maker
