@@ -79,7 +79,10 @@ class Metrics:
         """It reads no more."""
 
     def resumed(self, result: str, replayed: int) -> None:
-        """Somebody came back to a stream: `kept`, `gap`, `reset`, `rewind`, `snapshot`, `finished`, `expired` or `denied`."""
+        """Somebody came back to a stream.
+
+        `kept`, `gap`, `reset`, `rewind`, `snapshot`, `finished`, `expired` or `denied`.
+        """
 
     def slow_consumer(self, action: str) -> None:
         """A slow reader's text was merged, or its connection aborted."""
