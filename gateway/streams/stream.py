@@ -358,7 +358,7 @@ class Stream:
         return self._exact(start, stop)
 
     def plain_after(self, seq: int) -> Sequence[Event | str]:
-        """Events behind `seq` as they are kept: text as plain strings. `seq` must not be older than `exact_from - 1`."""
+        """Events behind `seq` as they are kept: text as plain strings. For `seq` see `after`."""
         return self._events[seq + 1 - self.exact_from :]
 
     def kept_after(self, seq: int, upto: int, max_bytes: int) -> list[Record]:
