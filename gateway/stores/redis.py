@@ -29,7 +29,7 @@ from gateway.stores.reservations import Reservations
 from gateway.stores.watch import Watch
 from gateway.streams.store import Producer, Summary
 from gateway.streams.stream import Bounds, Stream
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics import Metrics, StoreFigures
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +127,9 @@ class RedisStore:
             max_bytes=self._bounds.max_bytes,
             on_durable=self._on_durable,
             on_superseded=self._on_superseded,
+            on_flushed=self._metrics.flushed,
         )
+        self._metrics.watch_store(self._figures)
         self._watch = Watch(self._members, self._mirrors, producer, self._chores.leaves)
         await self._greet()
         for part in (self._lease, self._flusher, self._chores, self._mirrors, self._watch, self.pulse):
@@ -358,7 +360,18 @@ class RedisStore:
         self._flusher.lost_data()
         self._mirrors.start_over()
 
+    def _figures(self) -> StoreFigures:
+        flusher = self._flusher
+        return StoreFigures(
+            commands=flusher.commands,
+            written_bytes=flusher.written_bytes,
+            exposed_events=flusher.exposed,
+            durable=self.durable,
+            mirrors=len(self._mirrors),
+        )
+
     def _on_freeze(self, seconds: float) -> None:
+        self._metrics.froze()
         self._spawn(self._find_out(seconds))
 
     async def _find_out(self, seconds: float) -> None:

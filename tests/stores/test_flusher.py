@@ -31,6 +31,7 @@ class Writing:
         self.log = log_of(clients, COMMAND_S)
         self.durable: list[bool] = []
         self.superseded: list[Stream] = []
+        self.flushed: list[float] = []
         self.flusher = Flusher(
             self.log,
             US,
@@ -38,6 +39,7 @@ class Writing:
             max_bytes=max_bytes,
             on_durable=self.durable.append,
             on_superseded=self.superseded.append,
+            on_flushed=self.flushed.append,
             clock=self.clock,
         )
 
