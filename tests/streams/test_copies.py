@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from gateway.events import Event, Metadata, Opened, Reasoning, Record, Status, Text, Warned, WholeText
 from gateway.stores.entries import Entry, parse_entry
 from gateway.stores.mirrors import restored
-from gateway.stores.redis_log import Found, Piece, all_pieces, new_pieces
+from gateway.stores.pieces import Piece, all_pieces, new_pieces
+from gateway.stores.redis_log import Found
 from gateway.streams.cursor import Cursor
 from gateway.streams.ids import Place
 from gateway.streams.stream import DEFAULT_BOUNDS, Bounds, Stream
