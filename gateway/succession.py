@@ -98,20 +98,20 @@ class Succession:
         """Whether anybody reads that stream in this process."""
         return self._hub.is_read(sid)
 
-    async def bereft(self, sid: str, *, read_here: bool) -> None:
+    async def bereft(self, sid: str, *, read_here: bool) -> bool:
         """The process that made a stream is gone: go on with it, or wait for somebody who wants it."""
         if sid in self._waiting:
-            return
+            return False
         stream = await self._store.look_up(sid)
-        if not await self._store.is_bereft(stream):
+        if stream.ended or not await self._store.is_bereft(stream):
             # Somebody was faster, perhaps we ourselves, for a client.
-            return
+            return stream.ended
         if read_here or stream.request.on_disconnect is OnDisconnect.DETACH:
-            await self._take_over(stream)
-            return
+            return (await self._take_over(stream)).ended
         graceful = stream.request.on_disconnect is OnDisconnect.GRACE
         wait_s = max(AWAITED_S, stream.request.grace_s if graceful else 0.0)
         self._waiting[sid] = asyncio.get_running_loop().call_later(wait_s, self._give_up_waiting, sid)
+        return False
 
     # Taking over.
 
