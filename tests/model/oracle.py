@@ -63,10 +63,10 @@ class Oracle:
         """Whether the text is that of some place."""
         return any(text in epoch.texts.values() for epoch in self.epochs.values())
 
-    def check_place(self, place: Place, text: str) -> None:
-        """A reader that stands there must have that text."""
+    def check_place(self, place: Place, text: str, *, partial: bool) -> None:
+        """A reader that stands there must have that text, or `partial`, its end."""
         wanted = self.text(place.epoch, place.seq)
-        if wanted != text:
+        if wanted != text and not (partial and wanted.endswith(text)):
             raise Violation(f"at {place.epoch}-{place.seq} stands {wanted!r}, but the client has {text!r}")
 
     def check_rewind(self, place: Place, to: int, dropped: int) -> None:

@@ -65,7 +65,7 @@ class Process:
         self.frozen = False
         self.sources: list[SteppedSource] = []
         self.readings: dict[Client, asyncio.Task[None]] = {}
-        self.clock = ManualClock()
+        self.clock, self.lease_clock = ManualClock(), ManualClock()
         self._exact = exact
         self._oracle = oracle
         self._living = living
@@ -96,7 +96,7 @@ class Process:
         await store._watch.stop()
         store.pulse.stop()
         cast(Any, store._lease)._beating.cancel()
-        store._lease._clock = self.clock
+        store._lease._clock = self.lease_clock
         members = Directory(store._clients.commands, store._keys, store._lease)
         members.living = self._living
         store._members = store._watch._members = members
@@ -209,7 +209,8 @@ class Process:
                         refuse_ended(stream)
                 reading = Reading(stream, dialect, client.place)
                 ending = await self.delivery._read_on(BROWSER, reading, sink)
-            except GatewayError:
+            except GatewayError as error:
+                client.refused = error.code.name
                 line.abort()
                 return
             if ending in CUT:

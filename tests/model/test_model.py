@@ -109,30 +109,25 @@ class Histories(RuleBasedStateMachine):
         if process := self.awake(which):
             self.world.does(f"{process.name} does everything once, saying {number}", self.world.round(process, number))
 
-    @rule(which=SEVERAL)
-    def kill(self, which: int) -> None:
-        """A process is gone."""
-        if process := self.awake(which):
-            self.world.does(f"{process.name} is killed", self.world.kill(process))
-
     @precondition(lambda self: len(self.world.processes) < PROCESSES_MAX)
     @rule()
     def start(self) -> None:
         """A process comes."""
         self.world.does("a process starts", self.world.start())
 
-    @rule(which=SEVERAL)
-    def drain(self, which: int) -> None:
-        """A process is told to go."""
-        if process := self.awake(which):
-            self.world.does(f"{process.name} drains", self.world.drain(process))
-
-    @rule(which=SEVERAL, lapse=st.booleans())
-    def freeze(self, which: int, lapse: bool) -> None:
-        """A process stands still."""
-        if process := self.awake(which):
-            what = f"{process.name} stands still{', and is taken for dead' if lapse else ''}"
-            self.world.does(what, self.world.freeze(process, lapse=lapse))
+    @precondition(lambda self: sum(not process.frozen for process in self.world.processes) > 1)
+    @rule(which=SEVERAL, how=st.sampled_from(["kill", "kill", "drain", "stop", "lapse", "lapse"]))
+    def trouble(self, which: int, how: str) -> None:
+        """Something happens to a process; one always runs on."""
+        process, world = self.awake(which), self.world
+        assert process is not None
+        if how == "kill":
+            world.does(f"{process.name} is killed", world.kill(process))
+        elif how == "drain":
+            world.does(f"{process.name} drains", world.drain(process))
+        else:
+            what = f"{process.name} stands still{', and is taken for dead' if how == 'lapse' else ''}"
+            world.does(what, world.freeze(process, lapse=how == "lapse"))
 
     @rule(said=st.integers(0, 3), writes_first=st.booleans())
     def wake(self, said: int, writes_first: bool) -> None:
@@ -177,7 +172,7 @@ class Histories(RuleBasedStateMachine):
         if what == "cut":
             world.does("all connections to Redis break", world.cut())
         elif what == "flush":
-            world.does("Redis loses everything", world.redis("FLUSHALL"))
+            world.does("Redis loses everything", world.lose_everything())
         else:
             where = ["127.0.0.1", "1"] if what == "refuse" else ["NO", "ONE"]
             world.does(f"Redis will {what} writes", world.redis("REPLICAOF", *where))
