@@ -281,6 +281,8 @@ class RedisStore:
         sid, mirror = stream.sid, self._mirrors.get(stream.sid)
         if mirror is None:
             return self._here(sid) or await self.look_up(sid)
+        if not await self.is_bereft(stream):
+            return mirror.stream
         self._memory.refuse_when_full()
         claim = self._logs.claim(
             sid, expected_producer=mirror.producer, expected_epoch=mirror.stream.epoch, producer=self._maker

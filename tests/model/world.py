@@ -5,6 +5,8 @@ import contextlib
 from collections.abc import Coroutine
 from typing import Any
 
+from redis.exceptions import RedisError
+
 from gateway.errors import Code, GatewayError
 from gateway.request import OnDisconnect
 from gateway.stores.keys import Keys
@@ -104,7 +106,8 @@ class World:
         process.frozen = True
         if lapse:
             self.living.discard(process.store.instance)
-            self.server.command("DEL", f"model:inst:{{{process.store.instance}}}:lease")
+            with contextlib.suppress(RedisError):
+                self.server.command("DEL", f"model:inst:{{{process.store.instance}}}:lease")
 
     async def wake(self, process: Process, said: int, *, writes_first: bool) -> None:
         """SIGCONT: what was about to happen does, and only then its streams may be somebody else's."""
@@ -197,7 +200,8 @@ class World:
         for number in range(ROUNDS_MAX):
             for process in self.processes:
                 await self.round(process, 5)
-                await process.sweep()
+                if number % 3 == 1:
+                    await process.sweep()
                 process.lease_clock.advance(LONG_S)
             waiting = [client for client in self.clients if not client.over]
             if not waiting:
