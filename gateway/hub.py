@@ -86,6 +86,11 @@ class Hub:
         """Streams without a terminal event."""
         return len(self._running)
 
+    def makes(self, stream: Stream) -> bool:
+        """Whether a pipeline of this process runs for this very log."""
+        work = self._running.get(stream.sid)
+        return work is not None and work.stream is stream
+
     async def open(
         self,
         request: StreamRequest,

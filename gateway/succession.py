@@ -103,6 +103,9 @@ class Succession:
         if sid in self._waiting:
             return
         stream = await self._store.look_up(sid)
+        if not stream.mirrored or not await self._store.is_bereft(stream):
+            # It has ended, or somebody has gone on with it already.
+            return
         if read_here or stream.request.on_disconnect is OnDisconnect.DETACH:
             await self._take_over(stream)
             return
@@ -123,7 +126,7 @@ class Succession:
     async def _go_on(self, stream: Stream) -> Stream:
         self._hub.refuse_when_full()
         heir = await self._claim(stream)
-        if heir.mirrored or heir.ended:
+        if heir.mirrored or heir.ended or self._hub.makes(heir):
             return heir
         pipeline = self._pipeline_for(heir)
         if pipeline is None or not pipeline.can_go_on(heir):
@@ -158,7 +161,7 @@ class Succession:
             stream = await self._store.look_up(sid)
             if not stream.ended and await self._store.is_bereft(stream):
                 heir = await self._claim(stream)
-                if not heir.mirrored and not heir.ended:
+                if not heir.mirrored and not heir.ended and not self._hub.makes(heir):
                     self._end(heir)
         except GatewayError as error:
             log.warning("a stream whose process is gone could not be ended: %s", error, extra={"stream_id": sid})

@@ -154,12 +154,13 @@ class Process:
     def lose_next_answer(self) -> None:
         """The next round trip is made, but its answers do not arrive."""
         logs = self.store._logs
+        make = logs.batch
 
         def batch() -> Batch:
-            del logs.batch  # type: ignore[method-assign]  # once
+            logs.batch = logs.courier._batch = make  # type: ignore[method-assign]  # once
             return LossyBatch(logs._commands, logs._command_s)
 
-        logs.batch = batch  # type: ignore[method-assign]  # for once
+        logs.batch = logs.courier._batch = batch  # type: ignore[method-assign]  # for once
 
     async def settled(self) -> None:
         """Everything that this led to in the process has been done."""

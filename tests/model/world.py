@@ -53,9 +53,7 @@ class World:
         """One step; raises `Violation`, with everything that led to it, where a promise is broken."""
         self.history.append(what)
         try:
-            import time; t=time.monotonic()
             self.loop.run_until_complete(self._step(work))
-            if time.monotonic()-t>0.05: print("SLOW", what, time.monotonic()-t)
         except Violation as violation:
             self.history.append(f"BROKEN: {violation}")
             raise Violation("\n".join(self.history)) from None
@@ -64,7 +62,7 @@ class World:
         await work
         await turns()
         if self.oracle.found:
-            raise Violation("; ".join(self.oracle.found))
+            raise Violation(self.oracle.found[0])
 
     async def compare(self) -> None:
         """What stands in Redis with what was said."""
@@ -217,7 +215,9 @@ class World:
             self._judge(client)
 
     async def _comes_back(self, client: Client, process: Process) -> None:
-        if client.line is None:
+        if client.line is None and not client.native and client.text:
+            client.refused = "cut off"
+        elif client.line is None:
             await self.connect(client, process)
         elif client.line.writing_paused:
             client.line.take()
@@ -225,7 +225,7 @@ class World:
     def _judge(self, client: Client) -> None:
         """What a client has in the end."""
         if self.oracle.found:
-            raise Violation("; ".join(self.oracle.found))
+            raise Violation(self.oracle.found[0])
         whole = "complete completed" in client.terminals
         if whole and client.whole is not None and client.text != client.whole and not client.partial:
             raise Violation(f"{client.name} has {client.text!r} for the whole")
