@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from gateway.accounting import account_for
 from gateway.errors import Code, GatewayError
-from gateway.events import CANCELLED, DRAINING, HANDED_OVER, ORPHANED, SUPERSEDED
+from gateway.events import CANCELLED, DRAINING, ORPHANED, SUPERSEDED
 from gateway.pipeline import Pipeline
 from gateway.readership import Readership
 from gateway.request import Caller, OnDisconnect, StreamRequest
@@ -85,11 +85,6 @@ class Hub:
     def running(self) -> int:
         """Streams without a terminal event."""
         return len(self._running)
-
-    def makes(self, stream: Stream) -> bool:
-        """Whether a pipeline of this process runs for this very log."""
-        work = self._running.get(stream.sid)
-        return work is not None and work.stream is stream
 
     async def open(
         self,
@@ -167,6 +162,10 @@ class Hub:
             if self._readership.leave(sid):
                 self._unread(sid)
 
+    def runs(self, sid: str) -> bool:
+        """Whether it is made in this process, and has not ended."""
+        return sid in self._running
+
     def is_read(self, sid: str) -> bool:
         """Whether anybody reads it in this process."""
         return self._readership.here(sid)
@@ -218,6 +217,8 @@ class Hub:
             self._cancel_unread(work, max(within_s, request.grace_s))
 
     def _cancel_unread(self, work: Work, after_s: float) -> None:
+        if work.orphan_timer is not None:
+            work.orphan_timer.cancel()
         work.orphan_timer = asyncio.get_running_loop().call_later(after_s, self._cancel, work, ORPHANED)
 
     async def cancel(self, sid: str, caller: Caller) -> Stream:
@@ -253,7 +254,7 @@ class Hub:
     def hold_all(self) -> None:
         """Append nothing more to any stream: what it says so far is what others go on with."""
         for work in self._running.values():
-            work.stream.seal(HANDED_OVER)
+            work.stream.seal(DRAINING)
 
     async def let_go_all(self) -> None:
         """Make nothing more of any stream that is not being cancelled: other processes go on with them."""

@@ -98,20 +98,20 @@ class Succession:
         """Whether anybody reads that stream in this process."""
         return self._hub.is_read(sid)
 
-    async def bereft(self, sid: str, *, read_here: bool) -> None:
+    async def bereft(self, sid: str, *, read_here: bool) -> bool:
         """The process that made a stream is gone: go on with it, or wait for somebody who wants it."""
         if sid in self._waiting:
-            return
+            return False
         stream = await self._store.look_up(sid)
-        if not stream.mirrored or not await self._store.is_bereft(stream):
-            # It has ended, or somebody has gone on with it already.
-            return
+        if stream.ended or not await self._store.is_bereft(stream):
+            # Somebody was faster, perhaps we ourselves, for a client.
+            return stream.ended
         if read_here or stream.request.on_disconnect is OnDisconnect.DETACH:
-            await self._take_over(stream)
-            return
+            return (await self._take_over(stream)).ended
         graceful = stream.request.on_disconnect is OnDisconnect.GRACE
         wait_s = max(AWAITED_S, stream.request.grace_s if graceful else 0.0)
         self._waiting[sid] = asyncio.get_running_loop().call_later(wait_s, self._give_up_waiting, sid)
+        return False
 
     # Taking over.
 
@@ -126,7 +126,7 @@ class Succession:
     async def _go_on(self, stream: Stream) -> Stream:
         self._hub.refuse_when_full()
         heir = await self._claim(stream)
-        if heir.mirrored or heir.ended or self._hub.makes(heir):
+        if heir.mirrored or heir.ended or self._hub.runs(heir.sid):
             return heir
         pipeline = self._pipeline_for(heir)
         if pipeline is None or not pipeline.can_go_on(heir):
@@ -161,7 +161,7 @@ class Succession:
             stream = await self._store.look_up(sid)
             if not stream.ended and await self._store.is_bereft(stream):
                 heir = await self._claim(stream)
-                if not heir.mirrored and not heir.ended and not self._hub.makes(heir):
+                if not heir.mirrored and not heir.ended:
                     self._end(heir)
         except GatewayError as error:
             log.warning("a stream whose process is gone could not be ended: %s", error, extra={"stream_id": sid})

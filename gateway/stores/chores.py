@@ -44,6 +44,7 @@ class Chores:
     def takes(self, sid: str, instance: str = "") -> None:
         """This instance makes the stream, and `instance` does no longer."""
         self._waiting.append(("SADD", self._keys.streams(self._instance), sid))
+        self._waiting.append(("EXPIRE", self._keys.streams(self._instance), self._kept_s))
         if instance:
             self.leaves(sid, instance)
 

@@ -29,7 +29,7 @@ from gateway.stores.reservations import Reservations
 from gateway.stores.watch import Watch
 from gateway.streams.store import Producer, Summary
 from gateway.streams.stream import Bounds, Stream
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics import Metrics, StoreFigures
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +118,7 @@ class RedisStore:
             command_s=self._shared.command_s,
             on_loss=self._on_loss,
             on_lapse=lambda: self._spawn(self._verify()),
+            on_relapse=lambda: self._flusher.mistrust(),
         )
         self._members = Membership(self._clients.commands, self._keys, self._lease)
         self._flusher = Flusher(
@@ -127,7 +128,9 @@ class RedisStore:
             max_bytes=self._bounds.max_bytes,
             on_durable=self._on_durable,
             on_superseded=self._on_superseded,
+            on_flushed=self._metrics.flushed,
         )
+        self._metrics.watch_store(self._figures)
         self._watch = Watch(self._members, self._mirrors, producer, self._chores.leaves)
         await self._greet()
         for part in (self._lease, self._flusher, self._chores, self._mirrors, self._watch, self.pulse):
@@ -274,15 +277,16 @@ class RedisStore:
         mirror = self._mirrors.get(stream.sid)
         if mirror is None or mirror.stream.ended:
             return False
-        return not await self._members.alive(mirror.producer, mirror.at)
+        dead = not await self._members.alive(mirror.producer, mirror.at)
+        # Meanwhile another instance may have taken it over.
+        return dead and self._mirrors.get(stream.sid) is mirror
 
     async def claim(self, stream: Stream) -> Stream:
         """Become the producer of a bereft stream, or mirror whatever goes on with it."""
         sid, mirror = stream.sid, self._mirrors.get(stream.sid)
-        if mirror is None:
-            return self._here(sid) or await self.look_up(sid)
-        if not await self.is_bereft(stream):
-            return mirror.stream
+        if mirror is None or mirror.stream is not stream:
+            # Somebody has taken it over since, and lives as far as is known.
+            return await self.look_up(sid)
         self._memory.refuse_when_full()
         claim = self._logs.claim(
             sid, expected_producer=mirror.producer, expected_epoch=mirror.stream.epoch, producer=self._maker
@@ -357,7 +361,18 @@ class RedisStore:
         self._flusher.lost_data()
         self._mirrors.start_over()
 
+    def _figures(self) -> StoreFigures:
+        flusher = self._flusher
+        return StoreFigures(
+            commands=flusher.commands,
+            written_bytes=flusher.written_bytes,
+            exposed_events=flusher.exposed,
+            durable=self.durable,
+            mirrors=len(self._mirrors),
+        )
+
     def _on_freeze(self, seconds: float) -> None:
+        self._metrics.froze()
         self._spawn(self._find_out(seconds))
 
     async def _find_out(self, seconds: float) -> None:

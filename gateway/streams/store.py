@@ -120,5 +120,8 @@ class Producer(Protocol):
     def reads(self, sid: str) -> bool:
         """Whether anybody reads that stream in this process."""
 
-    async def bereft(self, sid: str, *, read_here: bool) -> None:
-        """The process that made a stream is gone, and somebody reads it here, or nobody does anywhere."""
+    async def bereft(self, sid: str, *, read_here: bool) -> bool:
+        """The process that made a stream is gone, and somebody reads it here, or nobody does anywhere.
+
+        Whether it has ended, so that there is nothing to go on with.
+        """

@@ -62,7 +62,7 @@ class Process:
         self, name: str, url: str, bounds: Bounds, oracle: Oracle, living: set[str], *, exact: bool
     ) -> None:
         self.name = name
-        self.frozen = False
+        self.frozen = self.misses = False
         self.sources: list[SteppedSource] = []
         self.readings: dict[Client, asyncio.Task[None]] = {}
         self.clock, self.lease_clock = ManualClock(), ManualClock()
@@ -155,8 +155,10 @@ class Process:
         """The next round trip is made, but its answers do not arrive."""
         logs = self.store._logs
         make = logs.batch
+        self.misses = True
 
         def batch() -> Batch:
+            self.misses = False
             logs.batch = logs.courier._batch = make  # type: ignore[method-assign]  # once
             return LossyBatch(logs._commands, logs._command_s)
 

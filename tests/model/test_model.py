@@ -15,7 +15,7 @@ from tests.model.world import PROCESSES_MAX, World
 from tests.redis_server import RedisServer
 
 FULL = bool(os.environ.get("SSEGW_FULL"))
-EXAMPLES = int(os.environ.get("SSEGW_HISTORIES", "0")) or (1000 if FULL else 100)
+EXAMPLES = int(os.environ.get("SSEGW_HISTORIES", "0")) or (400 if FULL else 40)
 STEPS = 40
 PHASES = [Phase.generate, Phase.shrink] if os.environ.get("SHRINK") else [Phase.generate]
 SEVERAL = st.integers(0, 15)

@@ -121,7 +121,8 @@ class World:
     async def _mute_superseded(self, process: Process) -> None:
         (held,) = await self._log.epochs([self.oracle.sid])
         work = process.hub._running.get(self.oracle.sid)
-        if held is not None and work is not None and held[0] > work.stream.epoch:
+        # One that cannot ask whose streams are its own speaks on: to be silent would serve nobody.
+        if not process.misses and held is not None and work is not None and held[0] > work.stream.epoch:
             for client in process.readings:
                 if client.line is not None:
                     client.line.mute = f"from {process.name}, which woke in epoch {work.stream.epoch} of {held[0]}"
