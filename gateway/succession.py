@@ -75,6 +75,10 @@ class Succession:
         """Somebody cancelled a stream of ours in another process."""
         self._hub.cancel_here(sid)
 
+    def told_of_new_question(self, sid: str) -> None:
+        """The session of a stream of ours has asked something new in another process."""
+        self._hub.supersede_here(sid)
+
     def told_of_readers(self, sid: str, process: str, *, reading: bool) -> None:
         """Another process begins or ceases to read a stream of ours for its clients."""
         self._hub.read_elsewhere(sid, process, reading=reading)
