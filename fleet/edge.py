@@ -22,6 +22,7 @@ from fleet.children import ROOT, FleetError, end, found, free_ports, listens, te
 
 SHIPPED = ROOT / "nginx"
 MISSING = found("nginx") is None or found("openssl") is None
+SERVER = r" {4}server 127\.0\.0\.1:\d+"
 START_LIMIT_S = 10.0
 
 # What Debian's nginx.conf says in http{}: the shipped file must load beside it, so nothing may be set twice.
@@ -69,8 +70,9 @@ def render(directory: Path, upstreams: Sequence[str], *, port: int, tls_port: in
         raise ValueError("nginx wants at least one upstream")
     directory = directory.resolve()
     text = (SHIPPED / "gateway.conf").read_text()
-    servers = "\n".join(f"    server {address} max_fails=2 fail_timeout=2s;" for address in upstreams)
-    text = replace(text, r"(^ {4}server 127\.0\.0\.1:\d+ [^\n]*\n?)+", servers + "\n")
+    line = re.search(rf"{SERVER}( [^\n]*;)", text)
+    servers = "".join(f"    server {address}{line[1] if line else ';'}\n" for address in upstreams)
+    text = replace(text, rf"(^{SERVER} [^\n]*\n)+", servers)
     text = replace(text, r"listen 80 ", f"listen 127.0.0.1:{port} ")
     text = replace(text, r"listen 443 ", f"listen 127.0.0.1:{tls_port} ")
     text = replace(text, "/etc/ssl/sse-gateway/", f"{directory}/", count=2)

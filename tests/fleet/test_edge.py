@@ -47,7 +47,7 @@ def test_nginx_takes_the_configuration_of_several_gateways(tmp_path: Path) -> No
     assert "warn" not in check(tmp_path)
     text = (tmp_path / "conf.d" / "gateway.conf").read_text()
     for port in ports[:3]:
-        assert f"\n    server 127.0.0.1:{port} max_fails=2 fail_timeout=2s;\n" in text
+        assert f"\n    server 127.0.0.1:{port} max_fails=0;\n" in text
 
 
 def test_a_shipped_file_that_looks_otherwise_is_not_rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
