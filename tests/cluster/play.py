@@ -1,4 +1,4 @@
-"""Play: a cluster, the streams that are read on it, what is done to it meanwhile, and what all readers saw of that."""
+"""Play: streams that are read while something is done to the cluster, and what all readers saw of it."""
 
 import asyncio
 import contextlib
@@ -7,33 +7,20 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import redis
 
 from fleet.checker import Figures, Verdict, check, check_log, figures
-from fleet.children import clean_environment
-from fleet.cluster import Cluster
-from fleet.document import Document
-from fleet.life import Times
 from fleet.readers import History, Question, Reader, Readers, read_again
+from tests.cluster.stage import LENGTH_S, Stage
 from tests.house import eventually
 from tests.load import FULL, at_scale
 
 STREAMS = at_scale(60, 1000)
-TOKENS_PER_S = at_scale(20, 5)
-LENGTH_S = at_scale(4, 30)
-"""Of each answer."""
-
 RAMP_PER_S = 200
 LIMIT_S = 60.0
 """Longer than its answer, for a reader to come to its end."""
 
-NEVER_S = 3600.0
-ALONE = Times(restart_s=NEVER_S, watchdog_s=NEVER_S)
-"""Nobody restarts a process that has died, or ends one that hangs."""
-
-RENEW_S = 0.3
+CPU_S = at_scale(1, 5)
+"""How long the survivor is watched."""
 
 
 @dataclass(slots=True)
@@ -42,11 +29,10 @@ class Seen:
 
     all: Figures
     cut: list[Verdict]
-    takeovers: int
-    takeover_s: float
-    """From the first to the last stream that went on elsewhere."""
-    survivor_cpu: float
-    """Cores, in the seconds behind what was done."""
+    moved: list[float]
+    """When each stream was first seen to go on elsewhere."""
+    cores: float
+    """What the survivor took in the seconds behind what was done."""
 
     def silence_s(self, share: float) -> float:
         """The longest pause that this share of those who were cut off did not exceed."""
@@ -55,111 +41,67 @@ class Seen:
 
 
 class Play:
-    """A cluster on which readers read; made by `play`."""
+    """Readers on a stage; made by `play`."""
 
-    def __init__(self, cluster: Cluster, document: Document, questions: Sequence[Question]) -> None:
-        self.cluster = cluster
-        self.document = document
-        self.readers = Readers(cluster.url, questions, ramp_per_s=RAMP_PER_S)
-        self.tabs: list[Reader] = []
-        self.said: list[str] = []
-        self._reading = asyncio.create_task(self.readers.run(LENGTH_S + LIMIT_S))
+    def __init__(self, stage: Stage, questions: Sequence[Question]) -> None:
+        self._stage = stage
+        self._readers = Readers(stage.cluster.url, questions, ramp_per_s=RAMP_PER_S)
+        self._reading = asyncio.create_task(self._readers.run(LENGTH_S + LIMIT_S))
         self._tabs: list[asyncio.Task[History]] = []
-        self._begun: tuple[float, int, float] = (0.0, 0, 0.0)
+        self._cores: asyncio.Task[float] | None = None
 
     @property
     def histories(self) -> list[History]:
         """What those see who opened the streams."""
-        return self.readers.histories
+        return self._readers.histories
 
     async def opened(self) -> None:
         """Until each reader has some of its answer."""
-        await eventually(
-            lambda: all(any(seen.text for seen in history.events) for history in self.histories),
-            10.0 + len(self.histories) / RAMP_PER_S,
-        )
+        limit_s = 10.0 + len(self.histories) / RAMP_PER_S
+        await eventually(lambda: all(any(seen.text for seen in one.events) for one in self.histories), limit_s)
 
-    def read_at(self, process: int, histories: Sequence[History]) -> list[Reader]:
-        """Further readers of these streams, at one process and past nginx."""
-        url = f"http://127.0.0.1:{self.cluster.ports[process]}"
-        tabs = [Reader(url, one.number, one.question, sid=one.sid) for one in histories]
-        self.tabs += tabs
+    def read_at(self, process: int, histories: Sequence[History]) -> list[History]:
+        """Further readers of these streams, at one process and past nginx: what they see."""
+        tabs = [Reader(self._stage.url(process), one.number, one.question, sid=one.sid) for one in histories]
         self._tabs += [asyncio.create_task(tab.run(LENGTH_S + LIMIT_S)) for tab in tabs]
-        return tabs
+        return [tab.history for tab in tabs]
 
-    def process(self, number: int) -> int:
-        """The id of a gateway's process."""
-        pid = self.cluster.supervisor.units[number].pid
-        assert pid is not None
-        return pid
+    def watch(self, process: int) -> None:
+        """Measure what a process takes in the next seconds."""
+        self._cores = asyncio.create_task(_cores(self._stage.pid(process)))
 
-    def watch_cpu(self, number: int) -> None:
-        """Measure what this process takes from now on, until `seen`."""
-        self._begun = (time.monotonic(), self.process(number), cpu_s(self.process(number)))
-
-    async def cpu_of_the_next(self, seconds: float) -> float:
-        """Cores that the watched process takes in the next seconds."""
-        await asyncio.sleep(seconds)
-        began, pid, used = self._begun
-        return (cpu_s(pid) - used) / (time.monotonic() - began)
-
-    async def seen(self, *, survivor_cpu: float = 0.0) -> Seen:
+    async def seen(self) -> Seen:
         """When all readers have come to their ends: compared with the answers and with the log."""
         await self._reading
-        tabs = await asyncio.gather(*self._tabs)
-        logs = await read_again(self.cluster.url, self.histories)
-        answer = self.document.answer
+        histories = [*self.histories, *await asyncio.gather(*self._tabs)]
+        logs = await read_again(self._stage.cluster.url, self.histories)
+        answer = self._stage.document.answer
         pairs = zip(self.histories, logs, strict=True)
         more = [line for history, log in pairs for line in check_log(history, log, answer(log.number))]
-        both = [*self.histories, *tabs]
-        verdicts = [check(history, answer(history.number)) for history in both]
-        moved = sorted(filter(None, map(moved_at, self.histories)))
+        verdicts = [check(history, answer(history.number)) for history in histories]
         return Seen(
             all=figures(verdicts, more),
             cut=[verdict for verdict in verdicts if verdict.cuts],
-            takeovers=len(moved),
-            takeover_s=moved[-1] - moved[0] if moved else 0.0,
-            survivor_cpu=survivor_cpu,
+            moved=sorted(filter(None, map(moved_at, self.histories))),
+            cores=await self._cores if self._cores else 0.0,
         )
-
-    @contextlib.contextmanager
-    def redis(self) -> Any:
-        """A client of the cluster's Redis."""
-        client = redis.Redis.from_url(self.cluster.redis_url, socket_timeout=5)
-        try:
-            yield client
-        finally:
-            client.close()
 
     async def close(self) -> None:
         """Nobody reads any more."""
-        for task in (self._reading, *self._tabs):
+        tasks = [task for task in (self._reading, self._cores, *self._tabs) if task is not None]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(self._reading, *self._tabs, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager
-async def play(
-    folder: Path, *, processes: int = 2, streams: int = STREAMS, times: Times | None = None, **settings: str
-) -> AsyncIterator[Play]:
-    """A cluster with so many streams, half of them read as a browser does; each word of an answer stands in it once."""
-    document = Document(folder / "topics.md", LENGTH_S * TOKENS_PER_S)
-    ours = {
-        "GATEWAY_LOCAL__DOCUMENTS": str(document.path),
-        "GATEWAY_LOCAL__TOKENS_PER_S": str(TOKENS_PER_S),
-        "GATEWAY_LOCAL__FIRST_TOKEN_MS": "50",
-        "GATEWAY_LOGS__LEVEL": "warning",
-    }
-    said: list[str] = []
-    environment = {**clean_environment({**os.environ, "REDIS_URL": "", "GATEWAY_REDIS__URL": ""}), **ours, **settings}
-    async with Cluster(processes, environment=environment, say=said.append, times=times) as cluster:
-        questions = [Question(document.question(n), ("GET", "POST")[n % 2]) for n in range(streams)]
-        played = Play(cluster, document, questions)
-        played.said = said
-        try:
-            yield played
-        finally:
-            await played.close()
+async def play(stage: Stage, streams: int = STREAMS) -> AsyncIterator[Play]:
+    """So many streams, half of them read as a browser does."""
+    played = Play(stage, [Question(stage.document.question(n), ("GET", "POST")[n % 2]) for n in range(streams)])
+    try:
+        yield played
+    finally:
+        await played.close()
 
 
 def moved_at(history: History) -> float:
@@ -167,29 +109,40 @@ def moved_at(history: History) -> float:
     return next((seen.at for seen in history.events if seen.id and "-1-" not in seen.id), 0.0)
 
 
-def cpu_s(pid: int) -> float:
+async def _cores(pid: int) -> float:
+    began, used = time.monotonic(), _cpu_s(pid)
+    await asyncio.sleep(CPU_S)
+    return (_cpu_s(pid) - used) / (time.monotonic() - began)
+
+
+def _cpu_s(pid: int) -> float:
     """User and system CPU seconds of a process so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+COLUMNS = "streams, lost, repeated, rewinds, not 200, cut, p50 / p99 / max silence of these, of all, moved, per s, cores"
+
+
 def told(what: str, seen: Seen) -> str:
-    """The figures in one line of a table."""
-    all_, silence = seen.all, seen.silence_s
-    rate = f"{seen.takeovers / seen.takeover_s:.0f}" if seen.takeover_s else "-"
-    refused = dict(all_.refused) or 0
-    return (
-        f"| {what} | {all_.streams} | {all_.lost} | {all_.repeated} | {all_.rewinds} | {refused} | {len(seen.cut)} "
-        f"| {silence(0.5):.2f} / {silence(0.99):.2f} / {silence(1.0):.2f} | {all_.silence_s(1.0):.2f} "
-        f"| {seen.takeovers} | {rate} | {seen.survivor_cpu:.2f} |"
-    )
+    """The figures in one line of a table; see `COLUMNS`."""
+    found, moved, silence_s = seen.all, seen.moved, seen.silence_s
+    lasted_s = moved[-1] - moved[0] if moved else 0.0
+    figures = [
+        *(found.streams, found.lost, found.repeated, found.rewinds, dict(found.refused) or 0, len(seen.cut)),
+        f"{silence_s(0.5):.2f} / {silence_s(0.99):.2f} / {silence_s(1.0):.2f}",
+        *(f"{found.silence_s(1.0):.2f}", len(moved), f"{len(moved) / lasted_s:.0f}" if lasted_s else "-"),
+        f"{seen.cores:.2f}",
+    ]
+    return f"| {what} | " + " | ".join(map(str, figures)) + " |"
 
 
 def faultless(what: str, seen: Seen) -> None:
     """Nobody lost, repeated or missed anything, nor was anybody turned away."""
+    line = told(what, seen)
     if FULL:
-        print(told(what, seen))
+        print(f"\n{line}")
     found = seen.all
-    assert found.violations == [], "\n".join([*found.violations[:20], told(what, seen)])
-    assert (found.lost, found.repeated, found.refused.total()) == (0, 0, 0), told(what, seen)
-    assert found.ended == found.streams
+    assert found.violations == [], "\n".join([f"{len(found.violations)} violations", *found.violations[:20], line])
+    assert (found.lost, found.repeated, found.refused.total()) == (0, 0, 0), line
+    assert found.ended == found.streams, line
