@@ -3,14 +3,15 @@
 import asyncio
 import contextlib
 import logging
-import random
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from gateway.stores.backoff import Backoff
 from gateway.stores.batch import Batch
+from gateway.stores.dues import Dues
 from gateway.stores.kept import Kept, Outcome
 from gateway.stores.redis_client import away
 from gateway.stores.redis_log import SLICE, Producer, RedisLog
@@ -25,9 +26,6 @@ BATCH_MAX_BYTES = 256 * 1024
 
 REMEMBERED_S = 60.0
 """How long after its end a stream is checked again when Redis comes back: it may have lost its last seconds."""
-
-RETRY_MIN_S, RETRY_MAX_S = 0.1, 1.0
-"""Pauses between attempts while Redis is away: doubled each time, with jitter."""
 
 
 class Flusher:
@@ -51,7 +49,6 @@ class Flusher:
     ) -> None:
         self._log = redis_log
         self._producer = producer
-        self._flush_s = flush_s
         self._max_bytes = max_bytes
         self._on_durable = on_durable
         self._on_superseded = on_superseded
@@ -66,14 +63,10 @@ class Flusher:
         self._kept: dict[str, Kept] = {}
         self._names: weakref.WeakKeyDictionary[Stream, tuple[str, str]] = weakref.WeakKeyDictionary()
         self._finished: weakref.WeakKeyDictionary[Stream, float] = weakref.WeakKeyDictionary()
-        self._urgent: dict[Kept, None] = {}
-        self._dirty: dict[Kept, None] = {}
+        self._dues = Dues(flush_s)
         self._uncertain = False
         self._one_round = asyncio.Lock()
-        self._wake = asyncio.Event()
-        self._everything = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = False
         self._task: asyncio.Task[None] | None = None
 
     # What is to be written.
@@ -88,7 +81,7 @@ class Flusher:
         kept.flushed, kept.whole = flushed, flushed == 0
         stream.attach(kept)
         if stream.head > flushed:
-            self._mark(kept, True)
+            self._dues.mark(kept, True)
 
     def forget(self, stream: Stream) -> None:
         """Write nothing more of `stream`."""
@@ -100,9 +93,7 @@ class Flusher:
 
     def hurry(self, sid: str | None = None) -> None:
         """Write at once what is new of this stream, or of all."""
-        for kept in [*self._dirty]:
-            if sid is None or kept.stream.sid == sid:
-                self._mark(kept, True)
+        self._dues.hurry(sid)
 
     def lost_data(self) -> None:
         """Redis has lost everything: write all streams again that are still in memory, running or finished."""
@@ -122,42 +113,29 @@ class Flusher:
             dialect=dialect,
             provider=provider,
             max_bytes=self._max_bytes,
-            note=self._mark,
+            note=self._dues.mark,
             forget=self.forget,
         )
         return kept
 
     def _drop(self, kept: Kept) -> None:
         del self._kept[kept.stream.sid]
-        self._urgent.pop(kept, None)
-        self._dirty.pop(kept, None)
+        self._dues.drop(kept)
         kept.stream.detach(kept)
-
-    def _mark(self, kept: Kept, urgent: bool) -> None:
-        kept.dirty = True
-        if urgent:
-            self._dirty.pop(kept, None)
-            self._urgent[kept] = None
-            self._wake.set()
-        elif kept not in self._urgent:
-            self._dirty[kept] = None
-            if self._timer is None and self._loop is not None:
-                self._timer = self._loop.call_later(self._flush_s, self._ring)
 
     # Rounds.
 
     def start(self) -> None:
         """Write on by itself."""
-        self._loop = asyncio.get_running_loop()
-        self._task = self._loop.create_task(self._run())
-        self._ring()
+        self._stopping = False
+        self._dues.start()
+        self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
         """Write no more by itself; `flush` still does."""
-        task, self._task, self._loop = self._task, None, None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._stopping = True
+        self._dues.stop()
+        task, self._task = self._task, None
         if task is not None:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -178,24 +156,15 @@ class Flusher:
             elif now != mine:
                 self._follow(kept, Outcome.TAKEN)
 
-    def _ring(self) -> None:
-        self._timer = None
-        self._everything = True
-        self._wake.set()
-
     async def _run(self) -> None:
-        pause_s = RETRY_MIN_S
-        while self._loop is not None:
-            await self._wake.wait()
-            self._wake.clear()
-            everything, self._everything = self._everything, False
-            await self._round(everything=everything)
+        backoff = Backoff()
+        while not self._stopping:
+            await self._round(everything=await self._dues.wait())
             if self.durable:
-                pause_s = RETRY_MIN_S
+                backoff.reset()
             else:
-                await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
-                pause_s = min(2 * pause_s, RETRY_MAX_S)
-                self._ring()
+                await asyncio.sleep(backoff.next_s())
+                self._dues.ring()
 
     async def _round(self, *, everything: bool) -> None:
         async with self._one_round:
@@ -224,11 +193,11 @@ class Flusher:
 
     async def _write_due(self, *, everything: bool) -> None:
         """All that is due, and once more what turned out on the way to be so: a stream that Redis has lost."""
-        due = deque([*self._urgent, *(self._dirty if everything else ())])
+        due = deque(self._dues.take(everything=everything))
         for _ in range(2):
             while due:
                 await self._write(due)
-            due.extend(self._urgent)
+            due.extend(self._dues.take(everything=False))
 
     async def _write(self, due: deque[Kept]) -> None:
         """One round trip for the first of `due`. Raises when Redis is away, or takes no writes."""
@@ -236,8 +205,7 @@ class Flusher:
         sent: list[Kept] = []
         while due and len(batch) < SLICE and batch.size < BATCH_MAX_BYTES:
             kept = due.popleft()
-            self._urgent.pop(kept, None)
-            self._dirty.pop(kept, None)
+            self._dues.drop(kept)
             if self._put(batch, kept):
                 sent.append(kept)
         try:
@@ -299,9 +267,9 @@ class Flusher:
         if not self._has(kept):
             return
         if outcome is Outcome.AGAIN:
-            self._mark(kept, True)
+            self._dues.mark(kept, True)
         elif outcome is Outcome.AWAY or outcome is Outcome.DOUBTFUL:
-            self._mark(kept, False)
+            self._dues.mark(kept, False)
         elif outcome is Outcome.TAKEN:
             self.forget(kept.stream)
             _tell(self._on_superseded, kept.stream)

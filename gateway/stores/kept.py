@@ -7,8 +7,9 @@ from typing import Any
 
 from gateway.events import Event
 from gateway.stores.batch import Batch
+from gateway.stores.pieces import all_pieces, new_pieces
 from gateway.stores.redis_client import away
-from gateway.stores.redis_log import MISSING, SUPERSEDED, Producer, RedisLog, all_pieces, is_stale, new_pieces
+from gateway.stores.redis_log import MISSING, SUPERSEDED, Producer, RedisLog, is_stale
 from gateway.streams.stream import Stream
 
 log = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from gateway.stores.mirrors import Mirrors, restored
 from gateway.stores.probe import Probe
 from gateway.stores.pulse import Pulse
 from gateway.stores.redis_client import check_policy, connect
-from gateway.stores.redis_log import Found, RedisLog
+from gateway.stores.redis_log import CONTINUED, Found, RedisLog
 from gateway.stores.redis_log import Producer as Maker
 from gateway.stores.reservations import Reservations
 from gateway.stores.watch import Watch
@@ -84,7 +84,7 @@ class RedisStore:
             tombstone_s=TOMBSTONE_S,
         )
         self._probe = Probe(self.instance, shared.probe_host, shared.probe_port)
-        self._inbox = Inbox(commands, self._keys, self.instance)
+        self._inbox = Inbox(self._logs.courier, self._keys, self.instance)
         self._chores = Chores(self._logs, self._keys, self.instance, kept_s=running_s)
         self._reservations = Reservations(
             self._logs, self._keys, kept_s=running_s, known=lambda sid: self._memory.kept(sid) is not None
@@ -286,15 +286,19 @@ class RedisStore:
             sid, expected_producer=mirror.producer, expected_epoch=mirror.stream.epoch, producer=self._maker
         )
         claimed = await self._try(claim)
-        found = await self._found(sid)
-        if found is None or found.gone:
-            self._mirrors.remove(sid)
-            raise GatewayError(Code.STREAM_EXPIRED if found else Code.STREAM_NOT_FOUND)
-        if not claimed.won:
-            heir = self._mirrors.add(found)
-            self._announce_again(sid)
-            return heir
-        heir = restored(found, self._bounds)
+        if claimed.won and claimed.last == mirror.stream.head:
+            heir = mirror.stream.copy(mirror.stream.lineage.succeeded(claimed.last))
+            heir.aside(CONTINUED)
+        else:
+            found = await self._found(sid)
+            if found is None or found.gone:
+                self._mirrors.remove(sid)
+                raise GatewayError(Code.STREAM_EXPIRED if found else Code.STREAM_NOT_FOUND)
+            if not claimed.won:
+                heir = self._mirrors.add(found)
+                self._announce_again(sid)
+                return heir
+            heir = restored(found, self._bounds)
         await self._memory.create(heir)
         self._flusher.keep(heir, dialect=heir.dialect, provider="", flushed=heir.head)
         self._chores.takes(sid, mirror.producer)

@@ -72,9 +72,5 @@ class Reservations:
         return True
 
     async def _run(self, script: Script, name: str, *words: Word) -> bytes | None:
-        batch = self._logs.batch()
-        batch.run(script, [name], words)
-        (reply,) = await batch.send()
-        if isinstance(reply, Exception):
-            raise reply
+        reply = await self._logs.run(script, [name], words)
         return reply if isinstance(reply, bytes) else None

@@ -240,6 +240,21 @@ class Stream:
         self.content_events += sum(type(record.event) is Text for record in folded)
         self.receive(events, poured)
 
+    def copy(self, lineage: Lineage) -> "Stream":
+        """The same log in another epoch, without its readers."""
+        copy = Stream(
+            self.sid,
+            self.request,
+            self.owner,
+            self._bounds,
+            dialect=self.dialect,
+            lineage=lineage,
+            created_s=self.created_s,
+        )
+        events = list(map(_event, self._events))
+        copy.load(self._older, self.exact_from, events, lost=self.lost, poured=self.poured)
+        return copy
+
     def receive(self, events: Sequence[Event], poured: int) -> None:
         """Append what another process has appended to the same log."""
         last = events[-1] if events else None

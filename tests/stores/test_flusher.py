@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from redis.exceptions import RedisError
 
 from gateway.events import Audio, AudioEvicted, Event, Metadata, Opened, Text
-from gateway.stores import flusher as flusher_module
 from gateway.stores.flusher import Flusher
 from gateway.stores.redis_client import Clients
 from gateway.stores.redis_log import RedisLog
@@ -234,9 +233,8 @@ async def test_redis_killed_and_back(own_redis: RedisServer) -> None:
         assert await writing.text(late) == "late"
 
 
-async def test_it_finds_back_by_itself(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_finds_back_by_itself(own_redis: RedisServer) -> None:
     """Also when nothing new is said."""
-    monkeypatch.setattr(flusher_module, "RETRY_MIN_S", 0.01)
     async with writing_to(own_redis) as writing:
         writing.flusher.start()
         stream = writing.keep(OPENED, Text("a"))
