@@ -43,9 +43,9 @@ class Seen:
 class Play:
     """Readers on a stage; made by `play`."""
 
-    def __init__(self, stage: Stage, questions: Sequence[Question]) -> None:
+    def __init__(self, stage: Stage, url: str, questions: Sequence[Question]) -> None:
         self._stage = stage
-        self._readers = Readers(stage.cluster.url, questions, ramp_per_s=RAMP_PER_S)
+        self._readers = Readers(url, questions, ramp_per_s=RAMP_PER_S)
         self._reading = asyncio.create_task(self._readers.run(LENGTH_S + LIMIT_S))
         self._tabs: list[asyncio.Task[History]] = []
         self._cores: asyncio.Task[float] | None = None
@@ -70,13 +70,18 @@ class Play:
         """Measure what a process takes in the next seconds."""
         self._cores = asyncio.create_task(_cores(self._stage.pid(process)))
 
-    async def seen(self) -> Seen:
-        """When all readers have come to their ends: compared with the answers and with the log."""
+    async def ended(self) -> tuple[list[History], list[History]]:
+        """When all readers have come to their ends: what they saw, and what the log holds of each stream."""
         await self._reading
         histories = [*self.histories, *await asyncio.gather(*self._tabs)]
-        logs = await read_again(self._stage.cluster.url, self.histories)
+        # What has no id was never opened: that is found in its history.
+        return histories, await read_again(self._stage.cluster.url, [one for one in self.histories if one.sid])
+
+    async def seen(self) -> Seen:
+        """The same compared: with the answers, and with the log."""
+        histories, logs = await self.ended()
         answer = self._stage.document.answer
-        pairs = zip(self.histories, logs, strict=True)
+        pairs = zip([one for one in self.histories if one.sid], logs, strict=True)
         more = [line for history, log in pairs for line in check_log(history, log, answer(log.number))]
         verdicts = [check(history, answer(history.number)) for history in histories]
         return Seen(
@@ -95,9 +100,10 @@ class Play:
 
 
 @contextlib.asynccontextmanager
-async def play(stage: Stage, streams: int = STREAMS) -> AsyncIterator[Play]:
-    """So many streams, half of them read as a browser does."""
-    played = Play(stage, [Question(stage.document.question(n), ("GET", "POST")[n % 2]) for n in range(streams)])
+async def play(stage: Stage, streams: int = STREAMS, url: str | None = None) -> AsyncIterator[Play]:
+    """So many streams, half of them read as a browser does; through nginx, or from one process at `url`."""
+    questions = [Question(stage.document.question(n), ("GET", "POST")[n % 2]) for n in range(streams)]
+    played = Play(stage, url or stage.cluster.url, questions)
     try:
         yield played
     finally:
@@ -121,7 +127,9 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-COLUMNS = "streams, lost, repeated, rewinds, not 200, cut, p50 / p99 / max silence of these, of all, moved, per s, cores"
+COLUMNS = (
+    "streams, lost, repeated, rewinds, not 200, cut, p50 / p99 / max silence of these, of all, moved, per s, cores"
+)
 
 
 def told(what: str, seen: Seen) -> str:

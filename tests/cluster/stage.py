@@ -71,7 +71,12 @@ class Stage:
 
 @contextlib.asynccontextmanager
 async def stage(
-    folder: Path, *, processes: int = 2, times: Times | None = None, words: int = LENGTH_S * TOKENS_PER_S, **settings: str
+    folder: Path,
+    *,
+    processes: int = 2,
+    times: Times | None = None,
+    words: int = LENGTH_S * TOKENS_PER_S,
+    **settings: str,
 ) -> AsyncIterator[Stage]:
     """A cluster whose built-in source says so many words, each of which stands in the answer once."""
     document = Document(folder / "topics.md", words)
