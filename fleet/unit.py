@@ -88,7 +88,6 @@ class Unit:
 
     async def restart(self) -> None:
         """SIGTERM, wait until it has ended, start the next one, wait until that is ready."""
-        self.ready.clear()
         if self._life:
             self._renewing = True
             self._life.terminate()

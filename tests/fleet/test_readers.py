@@ -8,6 +8,7 @@ from fleet.checker import check, figures
 from fleet.children import free_port
 from fleet.document import TOPICS, Document
 from fleet.readers import Question, Reader, Readers, read_again
+from fleet.visit import Seen, Visit
 from tests.cutter import cutter
 from tests.house import house
 
@@ -36,6 +37,28 @@ async def test_what_readers_see_undisturbed_is_without_fault(tmp_path: Path) -> 
         assert found.violations == []
         assert (found.ended, found.lost, found.calls, found.refused.total()) == (60, 0, 60, 0)
     assert len({history.sid for history in histories}) == 60
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+async def test_events_are_heard_however_their_bytes_are_cut(size: int) -> None:
+    """Heartbeats are none, an id belongs to its own event only, and one without its blank line never happened."""
+    body = b'retry: 300\nevent: connected\ndata: {"a":1}\n\n: hb\nevent: text\ndata: {"token":"x"}\nid: s-1-2\n\n'
+    body += b'event: warning\ndata: {}\n\nevent: text\ndata: {"token":"y"}\nid: s-1-3\n'
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer += b"".join(b"%x\r\n%b\r\n" % (len(body[at : at + 9]), body[at : at + 9]) for at in range(0, len(body), 9))
+    heard: list[Seen] = []
+    retries: list[float] = []
+    visit = Visit(b"", heard.append, retries.append)
+    for at in range(0, len(answer), size):
+        visit.data_received(answer[at : at + size])
+    assert [(seen.name, seen.id, seen.text) for seen in heard] == [
+        ("connected", "", ""),
+        ("text", "s-1-2", "x"),
+        ("warning", "", ""),
+    ]
+    assert (retries, visit.status, visit.whole) == ([0.3], 200, False)
+    visit.data_received(b"0\r\n\r\n")
+    assert visit.whole
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
