@@ -216,7 +216,7 @@ class RedisStore:
     async def _gone(self, sid: str, caller: Caller, found: Found | None) -> Stream:
         if found is not None:
             raise GatewayError(Code.STREAM_EXPIRED)
-        if self._lease.recently_lost(REWRITTEN_S):
+        if self._lease.recently_lost(REWRITTEN_S) or await self._try(self._lease.is_stale()):
             # Whoever makes it is writing it down again.
             raise _store_away()
         return await self._memory.find(sid, caller)
