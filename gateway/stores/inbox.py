@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 import orjson
+
 from gateway.stores.batch import Batch
 from gateway.stores.courier import Courier
 from gateway.stores.keys import Keys
