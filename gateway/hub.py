@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from gateway.accounting import account_for
 from gateway.errors import Code, GatewayError
-from gateway.events import CANCELLED, DRAINING, HANDED_OVER, ORPHANED, SUPERSEDED
+from gateway.events import CANCELLED, DRAINING, ORPHANED, SUPERSEDED
 from gateway.pipeline import Pipeline
 from gateway.readership import Readership
 from gateway.request import Caller, OnDisconnect, StreamRequest
@@ -162,6 +162,10 @@ class Hub:
             if self._readership.leave(sid):
                 self._unread(sid)
 
+    def runs(self, sid: str) -> bool:
+        """Whether it is made in this process, and has not ended."""
+        return sid in self._running
+
     def is_read(self, sid: str) -> bool:
         """Whether anybody reads it in this process."""
         return self._readership.here(sid)
@@ -205,6 +209,8 @@ class Hub:
             return
         self._cancel_unread(work, request.grace_s)
         self._readership.orphaned(work.stream)
+        if self._shared is not None:
+            self._shared.orphaned(work.stream)
 
     def expect_reader(self, work: Work, within_s: float) -> None:
         """Its reader was cut off elsewhere and is on its way: grant it so much time, at least."""
@@ -213,6 +219,8 @@ class Hub:
             self._cancel_unread(work, max(within_s, request.grace_s))
 
     def _cancel_unread(self, work: Work, after_s: float) -> None:
+        if work.orphan_timer is not None:
+            work.orphan_timer.cancel()
         work.orphan_timer = asyncio.get_running_loop().call_later(after_s, self._cancel, work, ORPHANED)
 
     async def cancel(self, sid: str, caller: Caller) -> Stream:
@@ -248,7 +256,7 @@ class Hub:
     def hold_all(self) -> None:
         """Append nothing more to any stream: what it says so far is what others go on with."""
         for work in self._running.values():
-            work.stream.seal(HANDED_OVER)
+            work.stream.seal(DRAINING)
 
     async def let_go_all(self) -> None:
         """Make nothing more of any stream that is not being cancelled: other processes go on with them."""
@@ -285,12 +293,22 @@ class Hub:
             work.orphan_timer.cancel()
             work.orphan_timer = None
             self._readership.adopted(work.stream)
+            if self._shared is not None:
+                self._shared.adopted(work.stream)
 
     def _supersede(self, caller: Caller, session_id: str | None) -> None:
         """The session asks something new: what it left behind unread has no reader to hope for."""
         if session_id is not None:
             for sid in self._readership.superseded(caller, session_id):
                 self.cancel_here(sid, SUPERSEDED)
+            if self._shared is not None:
+                self._shared.supersede(caller, session_id)
+
+    def supersede_here(self, sid: str) -> None:
+        """Its session asked something new in another process."""
+        work = self._running.get(sid)
+        if work is not None and work.orphan_timer is not None and not self._readership.any(sid):
+            self._cancel(work, SUPERSEDED)
 
     def _cancel(self, work: Work, reason: str) -> None:
         """Seal the log, then stop the pipeline: it closes the source and appends the terminal event."""
@@ -308,8 +326,7 @@ class Hub:
         if not stream.ended:
             # Cancelled from outside before its first step, as when the loop itself is closed.
             stream.finish(work.pipeline.cancelled(stream))
-        if work.orphan_timer is not None:
-            work.orphan_timer.cancel()
+        self._adopt(work)
         if self._running.get(stream.sid) is work:
             del self._running[stream.sid]
         self._readership.ended(stream)

@@ -146,6 +146,11 @@ class Flusher:
         """Write everything that is new. Never raises: while Redis is away it stays to be written."""
         await self._round(everything=True)
 
+    def mistrust(self) -> None:
+        """Redis may have lost what was written last: compare before more is written."""
+        self._uncertain = True
+        self._dues.ring()
+
     async def verify(self) -> None:
         """Ask Redis whose the running streams are; those of others go to `on_superseded`. Raises when it is away."""
         running = [kept for kept in self._kept.values() if not kept.stream.ended and not kept.whole]

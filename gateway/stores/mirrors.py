@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
+from gateway.events import Record
 from gateway.stores.backoff import Backoff
 from gateway.stores.entries import BrokenEntry, Entry, parse_entry
 from gateway.stores.inbox import Inbox, Kind, Message, parse
@@ -32,7 +33,7 @@ GATHER_S = 0.01
 class Mirror:
     """One stream of another instance, and how far it is copied."""
 
-    __slots__ = ("at", "last_id", "producer", "stream")
+    __slots__ = ("at", "last_id", "producer", "stream", "unread")
 
     def __init__(self, stream: Stream, found: Found) -> None:
         self.stream = stream
@@ -40,6 +41,7 @@ class Mirror:
         self.at = found.at
         last = found.entries[-1] if found.entries else None
         self.last_id = f"{last.epoch}-{last.last}" if last is not None else "0-0"
+        self.unread = False
 
 
 class Mirrors:
@@ -111,10 +113,11 @@ class Mirrors:
             mirror.stream.give_up(successor)
 
     def forget_unread(self) -> None:
-        """Let go of those that nobody reads."""
+        """Let go of those that nobody read when this was last called either: the reader of a new one is on its way."""
         for sid, mirror in list(self._mirrors.items()):
-            if not mirror.stream.readers:
+            if mirror.unread and not mirror.stream.readers:
                 self.remove(sid)
+            mirror.unread = not mirror.stream.readers
 
     # Reading.
 
@@ -241,17 +244,19 @@ def restored(found: Found, bounds: Bounds) -> Stream:
         lineage=lineage,
         created_s=found.created_s,
     )
-    folded, events, first, head = [], [], found.entries[0].first, found.entries[0].first - 1
+    older, exact, first, head = list[Record](), list[Record](), found.entries[0].first, found.entries[0].first - 1
     lost = head
     for entry in found.entries:
-        records = entry.records(after=head)
-        if entry.folded:
-            folded += records
-            first = entry.last + 1
-        else:
-            events += [record.event for record in records]
+        if entry.first > head + 1:
+            # Redis lost some in the middle: the words behind them make no sense without those before.
+            older, exact, first, lost = [], [], entry.first, entry.first - 1
+        exact += entry.records(after=head)
+        if entry.folded and entry.last > head:
+            # From here on back places are missing, and so nothing of it can be counted through.
+            older, exact, first = older + exact, [], entry.last + 1
         head = max(head, entry.last)
-    stream.load(folded, first, events, lost=lost, poured=found.entries[-1].poured)
+    events = [record.event for record in exact]
+    stream.load(older, first, events, lost=lost, poured=found.entries[-1].poured)
     return stream
 
 

@@ -118,6 +118,7 @@ class RedisStore:
             command_s=self._shared.command_s,
             on_loss=self._on_loss,
             on_lapse=lambda: self._spawn(self._verify()),
+            on_relapse=lambda: self._flusher.mistrust(),
         )
         self._members = Membership(self._clients.commands, self._keys, self._lease)
         self._flusher = Flusher(
@@ -276,13 +277,16 @@ class RedisStore:
         mirror = self._mirrors.get(stream.sid)
         if mirror is None or mirror.stream.ended:
             return False
-        return not await self._members.alive(mirror.producer, mirror.at)
+        dead = not await self._members.alive(mirror.producer, mirror.at)
+        # Meanwhile another instance may have taken it over.
+        return dead and self._mirrors.get(stream.sid) is mirror
 
     async def claim(self, stream: Stream) -> Stream:
         """Become the producer of a bereft stream, or mirror whatever goes on with it."""
         sid, mirror = stream.sid, self._mirrors.get(stream.sid)
-        if mirror is None:
-            return self._here(sid) or await self.look_up(sid)
+        if mirror is None or mirror.stream is not stream:
+            # Somebody has taken it over since, and lives as far as is known.
+            return await self.look_up(sid)
         self._memory.refuse_when_full()
         claim = self._logs.claim(
             sid, expected_producer=mirror.producer, expected_epoch=mirror.stream.epoch, producer=self._maker
@@ -320,6 +324,30 @@ class RedisStore:
             kind = Kind.READING if reading else Kind.LEFT
             self._spawn(self._tell(mirror.producer, kind, sid))
 
+    def orphaned(self, stream: Stream) -> None:
+        """Let the stream's session know, in all processes."""
+        if stream.request.session_id is not None:
+            self._chores.orphaned(stream.sid, stream.owner, stream.request.session_id)
+
+    def adopted(self, stream: Stream) -> None:
+        """It is no orphan any more."""
+        if stream.request.session_id is not None:
+            self._chores.adopted(stream.sid, stream.owner, stream.request.session_id)
+
+    def supersede(self, owner: Caller, session: str) -> None:
+        """Leave a message for whoever makes an orphan of that session."""
+        self._spawn(self._supersede(owner, session))
+
+    async def _supersede(self, owner: Caller, session: str) -> None:
+        try:
+            (orphans,) = await self._logs.ask([("SMEMBERS", self._keys.orphans(owner, session))])
+            sids = [sid.decode() for sid in orphans]
+            for sid, made in zip(sids, await self._logs.epochs(sids), strict=True):
+                if made is not None and made[1] != self.instance:
+                    await self._inbox.send(made[1], Kind.SUPERSEDE, sid)
+        except AWAY:
+            log.debug("orphans were not superseded; they end by themselves", exc_info=True)
+
     async def written(self) -> None:
         """Return when all that was appended stands in Redis, or it is away."""
         await self._flusher.flush()
@@ -333,6 +361,9 @@ class RedisStore:
     def _hear(self, message: Message) -> None:
         if message.kind is Kind.CANCEL:
             self._producer.told_to_cancel(message.sid)
+            return
+        if message.kind is Kind.SUPERSEDE:
+            self._producer.told_of_new_question(message.sid)
             return
         reading = message.kind is Kind.READING
         if reading:

@@ -236,8 +236,8 @@ class Stream:
         size = sum(record.event.size for record in folded)
         self.bytes_ever = size
         self.bytes = size + RECORD_OVERHEAD_BYTES * len(folded)
-        self._note([record.event for record in folded])
         self.content_events += sum(type(record.event) is Text for record in folded)
+        self._note([record.event for record in folded])
         self.receive(events, poured)
 
     def copy(self, lineage: Lineage) -> "Stream":
