@@ -97,7 +97,8 @@ class HealthRoutes:
             "uptime_s": round(time.monotonic() - self._started, 1),
             "draining": self._hub.draining,
         }
-        return _json({**own, **samples})
+        shared = self._metrics.store_figures()
+        return _json({**own, **({"shared_store": shared._asdict()} if shared is not None else {}), **samples})
 
     def _samples(self) -> dict[str, Any]:
         """Counters by their labels, histograms as count and sum."""

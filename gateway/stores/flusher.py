@@ -34,6 +34,7 @@ class Flusher:
     What is new is written within `flush_s`; how a stream opens, its first content and its end at once. While Redis is
     away everything goes on, streams stay dirty, and `durable` is false; when it is back, each goes on after what Redis
     has of it, or is written whole. A stream that another process has taken over is given to `on_superseded`, once.
+    `on_flushed` hears of each round how many seconds it took.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Flusher:
         max_bytes: int,
         on_durable: Callable[[bool], None],
         on_superseded: Callable[[Stream], None],
+        on_flushed: Callable[[float], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = redis_log
@@ -52,14 +54,13 @@ class Flusher:
         self._max_bytes = max_bytes
         self._on_durable = on_durable
         self._on_superseded = on_superseded
+        self._on_flushed = on_flushed
         self._clock = clock
         self.with_audio = False
         """Whether speech is written too."""
         self.durable = True
         self.commands = 0
         self.written_bytes = 0
-        self.last_flush_s = 0.0
-        """How long the last round took."""
         self._kept: dict[str, Kept] = {}
         self._names: weakref.WeakKeyDictionary[Stream, tuple[str, str]] = weakref.WeakKeyDictionary()
         self._finished: weakref.WeakKeyDictionary[Stream, float] = weakref.WeakKeyDictionary()
@@ -103,8 +104,8 @@ class Flusher:
 
     @property
     def exposed(self) -> int:
-        """Events that would be lost with this process."""
-        return sum(kept.stream.head - kept.flushed for kept in self._kept.values())
+        """Events that would be lost with this process. May be asked in any thread."""
+        return sum(max(0, kept.stream.head - kept.flushed) for kept in [*self._kept.values()])
 
     def _adopt(self, stream: Stream) -> Kept:
         dialect, provider = self._names[stream]
@@ -145,6 +146,11 @@ class Flusher:
         """Write everything that is new. Never raises: while Redis is away it stays to be written."""
         await self._round(everything=True)
 
+    def mistrust(self) -> None:
+        """Redis may have lost what was written last: compare before more is written."""
+        self._uncertain = True
+        self._dues.ring()
+
     async def verify(self) -> None:
         """Ask Redis whose the running streams are; those of others go to `on_superseded`. Raises when it is away."""
         running = [kept for kept in self._kept.values() if not kept.stream.ended and not kept.whole]
@@ -184,7 +190,7 @@ class Flusher:
                 raise
             else:
                 self._say_durable(True)
-            self.last_flush_s = time.monotonic() - began
+            self._on_flushed(time.monotonic() - began)
 
     def _say_durable(self, durable: bool) -> None:
         if durable != self.durable:

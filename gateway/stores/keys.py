@@ -32,6 +32,10 @@ class Keys:
         """String: the probe address of an instance that lives."""
         return f"{self._prefix}:inst:{{{instance}}}:lease"
 
+    def beats(self, instance: str) -> str:
+        """Number: how often an instance has renewed its lease."""
+        return f"{self._prefix}:inst:{{{instance}}}:beats"
+
     def inbox(self, instance: str) -> str:
         """Redis stream: small messages to an instance."""
         return f"{self._prefix}:inst:{{{instance}}}:in"
@@ -43,6 +47,10 @@ class Keys:
     def idempotency(self, owner: Caller, key: str) -> str:
         """String: which stream has an idempotency key of this owner, and for which request."""
         return f"{self._prefix}:key:{_digest(owner.tenant, owner.user, owner.session, key)}"
+
+    def orphans(self, owner: Caller, session: str) -> str:
+        """Set: the streams of a session that nobody reads."""
+        return f"{self._prefix}:orphans:{_digest(owner.tenant, owner.user, owner.session, session)}"
 
     def mine(self, owner: Caller) -> str:
         """Sorted set: the streams of an owner, who is the same whatever the session once a user is named."""

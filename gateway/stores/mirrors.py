@@ -247,6 +247,9 @@ def restored(found: Found, bounds: Bounds) -> Stream:
     older, exact, first, head = list[Record](), list[Record](), found.entries[0].first, found.entries[0].first - 1
     lost = head
     for entry in found.entries:
+        if entry.first > head + 1:
+            # Redis lost some in the middle: the words behind them make no sense without those before.
+            older, exact, first, lost = [], [], entry.first, entry.first - 1
         exact += entry.records(after=head)
         if entry.folded and entry.last > head:
             # From here on back places are missing, and so nothing of it can be counted through.

@@ -21,8 +21,7 @@ class Piece(NamedTuple):
 
 def new_pieces(stream: Stream, after: int, *, with_audio: bool) -> list[Piece]:
     """Everything behind `after`, which must still be kept event by event."""
-    records = stream.after(after, stream.bytes + 1)
-    return list(_cut([event for _, event in records], after + 1, stream.poured, with_audio))
+    return list(_cut(stream.plain_after(after), after + 1, stream.poured, with_audio))
 
 
 def all_pieces(stream: Stream, *, with_audio: bool, folded: bool) -> list[Piece]:
@@ -44,7 +43,7 @@ def all_pieces(stream: Stream, *, with_audio: bool, folded: bool) -> list[Piece]
     return pieces
 
 
-def _cut(events: Sequence[Event], first: int, poured: int, with_audio: bool) -> Iterator[Piece]:
+def _cut(events: Sequence[Event | str], first: int, poured: int, with_audio: bool) -> Iterator[Piece]:
     """As few pieces as hold `events`, none beyond the bound unless one event alone is."""
     if not events:
         return

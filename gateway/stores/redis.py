@@ -29,7 +29,7 @@ from gateway.stores.reservations import Reservations
 from gateway.stores.watch import Watch
 from gateway.streams.store import Producer, Summary
 from gateway.streams.stream import Bounds, Stream
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics import Metrics, StoreFigures
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +118,7 @@ class RedisStore:
             command_s=self._shared.command_s,
             on_loss=self._on_loss,
             on_lapse=lambda: self._spawn(self._verify()),
+            on_relapse=lambda: self._flusher.mistrust(),
         )
         self._members = Membership(self._clients.commands, self._keys, self._lease)
         self._flusher = Flusher(
@@ -127,7 +128,9 @@ class RedisStore:
             max_bytes=self._bounds.max_bytes,
             on_durable=self._on_durable,
             on_superseded=self._on_superseded,
+            on_flushed=self._metrics.flushed,
         )
+        self._metrics.watch_store(self._figures)
         self._watch = Watch(self._members, self._mirrors, producer, self._chores.leaves)
         await self._greet()
         for part in (self._lease, self._flusher, self._chores, self._mirrors, self._watch, self.pulse):
@@ -213,7 +216,7 @@ class RedisStore:
     async def _gone(self, sid: str, caller: Caller, found: Found | None) -> Stream:
         if found is not None:
             raise GatewayError(Code.STREAM_EXPIRED)
-        if self._lease.recently_lost(REWRITTEN_S):
+        if self._lease.recently_lost(REWRITTEN_S) or await self._try(self._lease.is_stale()):
             # Whoever makes it is writing it down again.
             raise _store_away()
         return await self._memory.find(sid, caller)
@@ -321,6 +324,30 @@ class RedisStore:
             kind = Kind.READING if reading else Kind.LEFT
             self._spawn(self._tell(mirror.producer, kind, sid))
 
+    def orphaned(self, stream: Stream) -> None:
+        """Let the stream's session know, in all processes."""
+        if stream.request.session_id is not None:
+            self._chores.orphaned(stream.sid, stream.owner, stream.request.session_id)
+
+    def adopted(self, stream: Stream) -> None:
+        """It is no orphan any more."""
+        if stream.request.session_id is not None:
+            self._chores.adopted(stream.sid, stream.owner, stream.request.session_id)
+
+    def supersede(self, owner: Caller, session: str) -> None:
+        """Leave a message for whoever makes an orphan of that session."""
+        self._spawn(self._supersede(owner, session))
+
+    async def _supersede(self, owner: Caller, session: str) -> None:
+        try:
+            (orphans,) = await self._logs.ask([("SMEMBERS", self._keys.orphans(owner, session))])
+            sids = [sid.decode() for sid in orphans]
+            for sid, made in zip(sids, await self._logs.epochs(sids), strict=True):
+                if made is not None and made[1] != self.instance:
+                    await self._inbox.send(made[1], Kind.SUPERSEDE, sid)
+        except AWAY:
+            log.debug("orphans were not superseded; they end by themselves", exc_info=True)
+
     async def written(self) -> None:
         """Return when all that was appended stands in Redis, or it is away."""
         await self._flusher.flush()
@@ -334,6 +361,9 @@ class RedisStore:
     def _hear(self, message: Message) -> None:
         if message.kind is Kind.CANCEL:
             self._producer.told_to_cancel(message.sid)
+            return
+        if message.kind is Kind.SUPERSEDE:
+            self._producer.told_of_new_question(message.sid)
             return
         reading = message.kind is Kind.READING
         if reading:
@@ -358,7 +388,18 @@ class RedisStore:
         self._flusher.lost_data()
         self._mirrors.start_over()
 
+    def _figures(self) -> StoreFigures:
+        flusher = self._flusher
+        return StoreFigures(
+            commands=flusher.commands,
+            written_bytes=flusher.written_bytes,
+            exposed_events=flusher.exposed,
+            durable=self.durable,
+            mirrors=len(self._mirrors),
+        )
+
     def _on_freeze(self, seconds: float) -> None:
+        self._metrics.froze()
         self._spawn(self._find_out(seconds))
 
     async def _find_out(self, seconds: float) -> None:

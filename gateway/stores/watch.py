@@ -90,7 +90,7 @@ class Watch:
     async def _bereft(self, sid: str, *, read_here: bool) -> bool:
         """Have somebody go on with it; whether there is nothing to go on with."""
         try:
-            await self._producer.bereft(sid, read_here=read_here)
+            return await self._producer.bereft(sid, read_here=read_here)
         except GatewayError as error:
             if error.code in (Code.STREAM_NOT_FOUND, Code.STREAM_EXPIRED):
                 return True

@@ -372,6 +372,10 @@ class Stream:
                 return self._exact(start, end + 1)
         return self._exact(start, stop)
 
+    def plain_after(self, seq: int) -> Sequence[Event | str]:
+        """Events behind `seq` as they are kept: text as plain strings. For `seq` see `after`."""
+        return self._events[seq + 1 - self.exact_from :]
+
     def kept_after(self, seq: int, upto: int, max_bytes: int) -> list[Record]:
         """What is kept behind `seq`, folded or not, at least one record if there is any, else as in `after`.
 

@@ -39,6 +39,7 @@ class Holder:
             command_s=0.3,
             on_loss=on_loss or (lambda: self.told.append("loss")),
             on_lapse=lambda: self.told.append("lapse"),
+            on_relapse=lambda: self.told.append("relapse"),
             clock=self.clock,
         )
 
@@ -79,6 +80,20 @@ async def test_a_flushed_redis_is_noticed_once_by_everybody(commands: Redis, red
     redis_server.command("FLUSHALL")
     await holders[0].lease.renew()
     assert holders[0].told == ["loss", "loss"]
+
+
+async def test_a_loss_can_be_asked_for_before_it_is_told(commands: Redis, redis_server: RedisServer) -> None:
+    """Between two renewals: what is missing then is no proof that it never was."""
+    holder, other = Holder(commands), Holder(commands, "other")
+    assert not await holder.lease.is_stale()
+    await holder.settle()
+    assert not await holder.lease.is_stale()
+    redis_server.command("FLUSHALL")
+    assert await holder.lease.is_stale()
+    await other.settle()
+    assert await holder.lease.is_stale()
+    await holder.lease.renew()
+    assert not await holder.lease.is_stale()
 
 
 async def test_a_restarted_redis_with_its_data_is_the_same(redis_server: RedisServer, commands: Redis) -> None:
@@ -243,3 +258,13 @@ class TestHeldBy:
         me.clock.advance(LEASE_S)
         await me.lease.renew()
         assert not await me.lease.held_by("other")
+
+
+async def test_a_redis_that_forgot_its_last_second_is_noticed_once(commands: Redis, redis_server: RedisServer) -> None:
+    """As after a restart from its last save: the era is the same, only the newest writes are missing."""
+    holder = Holder(commands)
+    await holder.settle()
+    redis_server.command("SET", KEYS.beats("me"), "2")
+    for _ in range(3):
+        assert await holder.lease.renew()
+    assert holder.told == ["relapse"]
