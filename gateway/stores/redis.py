@@ -183,7 +183,8 @@ class RedisStore:
                 # Its memory knows best whether it was ours and is gone.
                 return await self._gone(sid, caller, found)
             if not caller.may_read_what(found.owner):
-                raise GatewayError(Code.STREAM_NOT_FOUND)
+                # By the same way, so that it takes as long as for a stream that never was.
+                return await self._gone(sid, caller, None)
             stream = self._here(sid) or self._mirrors.add(found)
         if not caller.may_read_what(stream.owner):
             raise GatewayError(Code.STREAM_NOT_FOUND)

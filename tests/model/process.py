@@ -5,7 +5,6 @@ import contextlib
 from types import SimpleNamespace
 from typing import Any, cast
 
-
 from gateway.delivery.connection import Ending, Patience
 from gateway.delivery.heart import Heart
 from gateway.delivery.http import Delivery, Manners, Reading, SseSink, refuse_ended

@@ -24,6 +24,7 @@ SEVERAL = st.integers(0, 15)
 SERVERS: list[RedisServer] = []
 PASSED: list[int] = [0]
 import collections
+
 EPOCHS = collections.Counter()
 
 
