@@ -278,7 +278,7 @@ class RedisStore:
         mirror = self._mirrors.get(stream.sid)
         if mirror is None or mirror.stream.ended:
             return False
-        dead = not await self._members.alive(mirror.producer, mirror.at)
+        dead = await self._members.has_left(mirror.producer, mirror.at)
         # Meanwhile another instance may have taken it over.
         return dead and self._mirrors.get(stream.sid) is mirror
 
