@@ -387,6 +387,11 @@ class RedisStore:
 
     def _on_loss(self) -> None:
         self._flusher.lost_data()
+        for stream in self._memory.all():
+            note = self._chores.belongs if stream.ended else self._chores.begins
+            note(stream.sid, stream.owner, stream.created_s)
+        for key, value in self._reservations.held():
+            self._chores.holds(key, value, self._shared.running_s + self._shared.retention_s)
         self._mirrors.start_over()
 
     def _figures(self) -> StoreFigures:
