@@ -58,7 +58,7 @@ class Watch:
             if mirror.stream.readers and not mirror.stream.ended:
                 read.setdefault((mirror.producer, mirror.at), []).append(mirror.stream.sid)
         for (instance, at), sids in read.items():
-            if not await self._members.alive(instance, at):
+            if await self._members.has_left(instance, at):
                 for sid in sids:
                     await self._bereft(sid, read_here=True)
         for instance, at in list(self.readers_at.items()):

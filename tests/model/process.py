@@ -235,11 +235,11 @@ class Process:
         self.hub._shared = None
         for work in self.hub._running.values():
             work.stream.give_up()
-        tasks = [*self.readings.values(), *self.store._tasks, *self.hub._tasks()]
-        for task in tasks:
-            task.cancel()
-        if tasks:
+        while tasks := {*self.readings.values(), *self.store._tasks, *self.hub._tasks()}:
+            for task in tasks:
+                task.cancel()
             await asyncio.wait(tasks)
+            await turns()
         await self.close()
 
     async def drain(self) -> None:
