@@ -164,7 +164,7 @@ async def test_chores_wait_while_redis_is_away_and_keep_their_order() -> None:
     log.away = True
     work.begins("a", ALICE, 7)
     work.leaves("a")
-    for _ in range(2):
+    for _ in range(3):
         with pytest.raises(RedisConnectionError):
             await work.work_off()
     work.takes("b", "them")
