@@ -114,7 +114,7 @@ class Pipeline:
         """The stages, standing where the log stands."""
         feed = self._feed
         if self.exact:
-            # Also where only metadata was heard: that is said again like everything else.
+            # Also where nothing but facts was said so far: they must not stand in the log twice.
             return Rest(feed, stream) if stream.poured else feed
         if not stream.content_events:
             return feed

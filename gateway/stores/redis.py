@@ -183,7 +183,8 @@ class RedisStore:
                 # Its memory knows best whether it was ours and is gone.
                 return await self._gone(sid, caller, found)
             if not caller.may_read_what(found.owner):
-                raise GatewayError(Code.STREAM_NOT_FOUND)
+                # By the same way, so that it takes as long as for a stream that never was.
+                return await self._gone(sid, caller, None)
             stream = self._here(sid) or self._mirrors.add(found)
         if not caller.may_read_what(stream.owner):
             raise GatewayError(Code.STREAM_NOT_FOUND)
@@ -277,7 +278,7 @@ class RedisStore:
         mirror = self._mirrors.get(stream.sid)
         if mirror is None or mirror.stream.ended:
             return False
-        dead = not await self._members.alive(mirror.producer, mirror.at)
+        dead = await self._members.has_left(mirror.producer, mirror.at)
         # Meanwhile another instance may have taken it over.
         return dead and self._mirrors.get(stream.sid) is mirror
 
