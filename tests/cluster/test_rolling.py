@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 
 import pytest
 import pytest_asyncio
@@ -83,5 +84,5 @@ def _topics(house: Stage) -> list[str]:
     return [house.document.question(number) for number in range(TABS)]
 
 
-def _has_text(heard: Heard) -> bool:
-    return "text" in heard.names
+def _all_begun(heard: list[Heard]) -> bool:
+    return all("text" in one.names for one in heard)
