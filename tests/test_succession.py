@@ -445,6 +445,17 @@ def test_who_comes_back_meanwhile_is_not_waited_for(process: Process) -> None:
     assert process.store.said("claim") == [here.sid]
 
 
+def test_a_stream_that_lost_its_process_twice_is_waited_for_anew(process: Process) -> None:
+    """A deploy ends one process after the other: its reader came back after the first, and is on its way again."""
+    stream = process.orphan(Text("a"), grace_s=10.0)
+    process.bereft(stream)
+    process.store.mirrors[stream.sid] = again = continued(stream)
+    again.mirrored = True
+    process.loop.advance(60, 1)
+    assert process.store.said("claim") == []
+    assert not again.ended
+
+
 def test_a_stream_that_is_gone_is_said_to_be(process: Process) -> None:
     """So that it is struck off the list of what the dead left."""
     with pytest.raises(GatewayError) as raised:

@@ -36,10 +36,16 @@ class Chores:
     def begins(self, sid: str, owner: Caller, created_s: int) -> None:
         """This instance makes the stream, and its owner has it."""
         self.takes(sid)
+        self.belongs(sid, owner, created_s)
+
+    def belongs(self, sid: str, owner: Caller, created_s: int) -> None:
+        """Its owner has the stream, whoever makes it."""
         if owner.user is not None or owner.session is not None:
             key = self._keys.mine(owner)
             self._waiting.append(("ZADD", key, created_s, sid))
             self._waiting.append(("EXPIRE", key, self._kept_s))
+            # Whoever asks all day would never be rid of what is long gone.
+            self._waiting.append(("ZREMRANGEBYSCORE", key, "-inf", created_s - self._kept_s))
 
     def takes(self, sid: str, instance: str = "") -> None:
         """This instance makes the stream, and `instance` does no longer."""
@@ -51,10 +57,6 @@ class Chores:
     def leaves(self, sid: str, instance: str = "") -> None:
         """This instance, or another one, makes the stream no longer."""
         self._waiting.append(("SREM", self._keys.streams(instance or self._instance), sid))
-
-    def forgets(self, sid: str, owner: Caller) -> None:
-        """Its owner has it no longer."""
-        self._waiting.append(("ZREM", self._keys.mine(owner), sid))
 
     def orphaned(self, sid: str, owner: Caller, session: str) -> None:
         """Nobody reads it: the session may supersede it, in whatever process it asks something new."""
@@ -69,6 +71,10 @@ class Chores:
     def expires(self, key: str, after_s: float) -> None:
         """Keep a key so long and no longer."""
         self._waiting.append(("PEXPIRE", key, int(after_s * 1000)))
+
+    def holds(self, key: str, value: bytes, for_s: float) -> None:
+        """A key that was there, unless it has been taken anew."""
+        self._waiting.append(("SET", key, value, "NX", "PX", int(for_s * 1000)))
 
     def start(self) -> None:
         """Work them off from now on."""

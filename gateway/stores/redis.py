@@ -183,7 +183,8 @@ class RedisStore:
                 # Its memory knows best whether it was ours and is gone.
                 return await self._gone(sid, caller, found)
             if not caller.may_read_what(found.owner):
-                raise GatewayError(Code.STREAM_NOT_FOUND)
+                # By the same way, so that it takes as long as for a stream that never was.
+                return await self._gone(sid, caller, None)
             stream = self._here(sid) or self._mirrors.add(found)
         if not caller.may_read_what(stream.owner):
             raise GatewayError(Code.STREAM_NOT_FOUND)
@@ -216,7 +217,7 @@ class RedisStore:
     async def _gone(self, sid: str, caller: Caller, found: Found | None) -> Stream:
         if found is not None:
             raise GatewayError(Code.STREAM_EXPIRED)
-        if self._lease.recently_lost(REWRITTEN_S):
+        if self._lease.recently_lost(REWRITTEN_S) or await self._try(self._lease.is_stale()):
             # Whoever makes it is writing it down again.
             raise _store_away()
         return await self._memory.find(sid, caller)
@@ -386,6 +387,11 @@ class RedisStore:
 
     def _on_loss(self) -> None:
         self._flusher.lost_data()
+        for stream in self._memory.all():
+            note = self._chores.belongs if stream.ended else self._chores.begins
+            note(stream.sid, stream.owner, stream.created_s)
+        for key, value in self._reservations.held():
+            self._chores.holds(key, value, self._shared.running_s + self._shared.retention_s)
         self._mirrors.start_over()
 
     def _figures(self) -> StoreFigures:

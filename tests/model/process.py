@@ -212,7 +212,7 @@ class Process:
                     if not stream.content_events:
                         refuse_ended(stream)
                 reading = Reading(stream, dialect, client.place)
-                ending = await self.delivery._read_on(BROWSER, reading, sink)
+                ending = await self.delivery._read_on(BROWSER, reading, Cursor(stream, client.place), sink)
             except GatewayError as error:
                 client.refused = error.code.name
                 line.abort()
