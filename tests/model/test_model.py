@@ -54,9 +54,9 @@ class Histories(RuleBasedStateMachine):
         for _ in range(processes):
             world.does("a process starts", world.start())
         world.does(f"A is asked (exact {self.exact}, tight {tight})", world.open(world.processes[0]))
-        for native in [True, True, False][: 2 + programs]:
-            client = world.meet(native=native)
-            world.does(f"{client.name} (native {native}) reads at A", world.connect(client, world.processes[0]))
+        for number, native in enumerate([True, True, False][: 2 + programs]):
+            client, process = world.meet(native=native), world.processes[number % processes]
+            world.does(f"{client.name} (native {native}) reads at {process.name}", world.connect(client, process))
 
     def awake(self, which: int) -> Process | None:
         """One of the processes that run; as often as not one that makes an answer."""
@@ -102,6 +102,13 @@ class Histories(RuleBasedStateMachine):
         """All that run look after the others at once."""
         there = [process for process in self.world.processes if not process.frozen]
         self.world.does("all look", _all(there))
+
+    @rule(number=st.integers(0, 4))
+    def time_passes(self, number: int) -> None:
+        """Everything that runs does all that it does."""
+        for process in [process for process in self.world.processes if not process.frozen]:
+            self.world.does(f"{process.name} does everything once, saying {number}", self.world.round(process, number))
+        self.world.does("Redis is compared", self.world.compare())
 
     @rule(which=SEVERAL)
     def beat(self, which: int) -> None:
