@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.model.process import Process
 from tests.model.world import World
 from tests.redis_server import RedisServer
 
@@ -50,6 +51,31 @@ def test_a_claim_whose_answer_was_lost_leaves_nobody_waiting(world: World) -> No
     world.does("B reads", b.poll())
     world.does("all is well again", world.finish())
     assert client.terminals == ["complete completed"]
+
+
+@freely
+def test_a_claim_whose_answer_was_lost_is_looked_after_where_nobody_reads(world: World) -> None:
+    """All who read do so elsewhere, and find that the producer lives."""
+    a, b = world.processes
+    client = world.clients[0]
+    world.does("C starts", world.start())
+    c = world.processes[2]
+    world.does("the client leaves", world.leave(client))
+    world.does("A writes", a.flush())
+    world.does("A stands still, and is taken for dead", world.freeze(a, lapse=True))
+    world.does("B knows of it", _mirrored(b, world.oracle.sid))
+    world.does("B will miss an answer", _said(b.lose_next_answer))
+    world.does("B sweeps", b.sweep())
+    world.does("B reads", b.poll())
+    world.does("A goes on", world.wake(a, 0, writes_first=False))
+    world.does("A writes", a.flush())
+    world.does("the client comes to C", world.connect(client, c))
+    world.does("all is well again", world.finish())
+    assert client.terminals == ["complete completed"]
+
+
+async def _mirrored(process: Process, sid: str) -> None:
+    await process.store.look_up(sid)
 
 
 @exactly

@@ -29,6 +29,9 @@ class Others:
     async def alive(self, instance: str, address: str) -> bool:
         return instance not in self.dead
 
+    async def has_left(self, instance: str, address: str) -> bool:
+        return instance in self.dead
+
     async def others(self) -> dict[str, str]:
         return self.listed
 
