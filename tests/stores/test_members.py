@@ -205,6 +205,19 @@ async def test_what_is_remembered_is_bounded(me: Instance, asked: list[str], mon
     assert len(asked) == 5
 
 
+async def test_to_look_again_forgets_nobody(me: Instance, asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only another one needs room."""
+    monkeypatch.setattr(members, "REMEMBERED_MAX", 2)
+    nobody = f"127.0.0.1:{free_port()}@{place()}"
+    with Peer(PEER) as peer:
+        await me.members.alive("dead", nobody)
+        for _ in range(3):
+            assert await me.members.alive(PEER, peer.address)
+            me.clock.advance(FRESH_S)
+        assert not await me.members.alive("dead", nobody)
+    assert asked.count(nobody) == 1
+
+
 async def test_the_others_are_all_that_have_not_said_goodbye(commands: Redis, me: Instance) -> None:
     """Without oneself."""
     other, third = Instance(commands, "other"), Instance(commands, "third")
