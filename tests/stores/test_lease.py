@@ -3,9 +3,11 @@
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 
 from gateway.stores.keys import Keys
 from gateway.stores.lease import Lease
@@ -166,6 +168,45 @@ async def test_goodbye_takes_the_lease_and_the_place_on_the_list(commands: Redis
         await asyncio.sleep(0.005)
         assert not redis_server.command("EXISTS", KEYS.lease("me"))
         assert redis_server.command("HGETALL", KEYS.instances) == {}
+
+
+async def test_a_renewal_behind_goodbye_does_nothing(commands: Redis, redis_server: RedisServer) -> None:
+    """The client may swallow the beat's cancellation; the lease is given back all the same."""
+    holder = Holder(commands)
+    await holder.lease.renew()
+    await holder.lease.goodbye()
+    assert not await holder.lease.renew()
+    assert redis_server.command("HGETALL", KEYS.instances) == {}
+
+
+async def test_goodbye_waits_for_a_renewal_on_its_way(
+    commands: Redis, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that still waits for a connection would overtake it backwards."""
+    gate = asyncio.Event()
+    pipeline = commands.pipeline
+
+    def slow(transaction: bool = True) -> Pipeline:
+        pipe = pipeline(transaction=transaction)
+        execute = pipe.execute
+
+        async def later(raise_on_error: bool = True) -> list[Any]:
+            await gate.wait()
+            return await execute(raise_on_error)
+
+        monkeypatch.setattr(pipe, "execute", later)
+        return pipe
+
+    monkeypatch.setattr(commands, "pipeline", slow)
+    holder = Holder(commands)
+    renewal = asyncio.create_task(holder.lease.renew())
+    await asyncio.sleep(0)
+    leaving = asyncio.create_task(holder.lease.goodbye())
+    await asyncio.sleep(0.05)
+    gate.set()
+    assert await renewal
+    await leaving
+    assert redis_server.command("HGETALL", KEYS.instances) == {}
 
 
 async def test_goodbye_with_streams_left_stays_on_the_list(commands: Redis, redis_server: RedisServer) -> None:
