@@ -1,11 +1,13 @@
 # One line a target; what takes more stands in tools/.
 PORT ?= 8080
+PROCESSES ?= 3
+STREAMS ?= 1000
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 CLIENTS := tests/clients/node_modules
 
-.PHONY: help install run check fmt lint types floors test test-full system bench bench-full bench-peers clean
+.PHONY: help install run run-cluster rolling check fmt lint types floors test test-full system bench bench-full bench-peers clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -27,13 +29,19 @@ system:          ## system packages that the tests need (nginx, browsers …), s
 run: install     ## serve on http://127.0.0.1:8080 (PORT=… for another), no key needed
 	@exec $(RUN) -m gateway serve --port $(PORT)
 
+run-cluster: install  ## nginx, Redis and 3 gateways on http://127.0.0.1:8080 (PORT=…, PROCESSES=…), no key needed
+	@exec $(RUN) -m fleet run --port $(PORT) --processes $(PROCESSES)
+
+rolling: install ## restart 3 gateways one by one under 1,000 streams, and count what is lost (PROCESSES=…, STREAMS=…)
+	@exec $(RUN) -m fleet rolling --processes $(PROCESSES) --streams $(STREAMS)
+
 fmt: $(VENV)/.dev   ## format the code
-	$(VENV)/bin/ruff format gateway tests bench
-	$(VENV)/bin/ruff check --fix gateway tests bench
+	$(VENV)/bin/ruff format gateway tests bench fleet
+	$(VENV)/bin/ruff check --fix gateway tests bench fleet
 
 lint: $(VENV)/.dev  ## format and lint, changing nothing
-	$(VENV)/bin/ruff format --check gateway tests bench
-	$(VENV)/bin/ruff check gateway tests bench
+	$(VENV)/bin/ruff format --check gateway tests bench fleet
+	$(VENV)/bin/ruff check gateway tests bench fleet
 
 types: $(VENV)/.dev ## strict types
 	$(VENV)/bin/mypy

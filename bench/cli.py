@@ -15,8 +15,10 @@ from bench import host, peers, publish, tables
 from bench.charts import write_charts
 from bench.results import Results, load
 from bench.runner import Runner
-from bench.running import Bed, BenchError, end_all
+from bench.running import Bed
 from bench.scenarios import QUICK, SCENARIOS
+from bench.spawning import BenchError, end_all
+from bench.store import find_redis
 from bench.targets import ROOT, STATE, Target, custom, find_nginx, known
 
 DEFAULT = ("nginx", "relay", "gateway", "native")
@@ -138,6 +140,8 @@ def _versions(targets: list[str]) -> dict[str, str]:
         found[package] = importlib.metadata.version(package)
     if nginx := find_nginx():
         found["nginx"] = _output(nginx, "-v").rpartition("/")[2]
+    if any(known()[name].store for name in targets if name in known()) and (redis_server := find_redis()):
+        found["Redis"] = _output(redis_server, "--version").partition("v=")[2].partition(" ")[0]
     if "litellm" in targets:
         found["LiteLLM"] = peers.litellm_version()
     return found

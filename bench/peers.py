@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from bench.running import BenchError
+from bench.spawning import BenchError
 from bench.targets import LITELLM
 
 PYTHON = LITELLM / "bin" / "python"

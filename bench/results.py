@@ -11,7 +11,7 @@ from bench.runner import Run
 
 Session = dict[str, Any]
 BASES = ("nginx", "relay")
-ORDER = ("nginx", "relay", "gateway", "native", "litellm")
+ORDER = ("nginx", "relay", "gateway", "native", "gateway_redis", "litellm")
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from typing import Any
 from bench.drive import Figures
 from bench.load import Load
 from bench.progress import Progress
-from bench.running import Bed, BenchError, Stand, started
+from bench.running import Bed, Stand, started
 from bench.scenarios import Case, Scenario, paced
 from bench.search import BUSY_SHARE, RUNS, search
+from bench.spawning import BenchError
 from bench.targets import Target
 
 START_S = 1.6

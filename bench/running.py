@@ -12,24 +12,19 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import orjson
 
 from bench import host
 from bench.drive import Figures
 from bench.load import Load, Order
-from bench.targets import ROOT, Place, Target
+from bench.spawning import BenchError, free_port, spawn
+from bench.store import Sampler, Store
+from bench.targets import Place, Target
 
 START_LIMIT_S = 90.0
 STOP_LIMIT_S = 3.0
 LOG_LINES = 15
-STOPPING = {signal.SIGINT, signal.SIGTERM}
-SPAWNED: list["subprocess.Popen[bytes]"] = []
-
-
-class BenchError(Exception):
-    """The bench cannot go on; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -40,52 +35,23 @@ class Bed:
     load_core: int | None
     realtime: bool
     descriptors: int
+    store_core: int | None = None
+    """Of a Redis: one of its own, if there are three."""
 
     @classmethod
     def of_this_machine(cls, realtime: bool) -> "Bed":
         """One core for what is measured and one for the load, if there are two."""
         if realtime and not host.may_use_realtime():
             raise BenchError("--rt: real-time priority is not permitted here")
-        return cls(*host.plan(host.cores()), realtime, host.raise_descriptors())
+        cores = host.cores()
+        target_core, load_core = host.plan(cores)
+        store_core = cores[2] if len(cores) > 2 else load_core
+        return cls(target_core, load_core, realtime, host.raise_descriptors(), store_core)
 
     @property
     def most_streams(self) -> int:
         """Each needs two descriptors in every process that has both ends."""
         return (self.descriptors - 100) // 2
-
-
-def free_port() -> int:
-    """A TCP port of loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def spawn(command: list[str], place_it: Callable[[], None], **options: Any) -> "subprocess.Popen[bytes]":
-    """A process that Ctrl-C does not reach. A signal that comes meanwhile waits until the process is known."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-
-    def prepare() -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        place_it()
-
-    fixed: dict[str, Any] = {"cwd": ROOT, "stdin": subprocess.DEVNULL, "start_new_session": True}
-    try:
-        process = subprocess.Popen(command, preexec_fn=prepare, **fixed, **options)
-        SPAWNED.append(process)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return process
-
-
-def end_all() -> None:
-    """Kill what is left of all that was spawned: a signal may have come before anybody could hold on to it."""
-    for process in SPAWNED:
-        if process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    SPAWNED.clear()
 
 
 class Process:
@@ -138,8 +104,11 @@ class Process:
 def started(target: Target, bed: Bed, copies: int, environment: dict[str, str]) -> Iterator["Stand"]:
     """The target's processes, ready, with an upstream's port that the load will take."""
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
-    upstream, processes = free_port(), list[Process]()
+    upstream, processes, store = free_port(), list[Process](), None
     try:
+        if target.store:
+            store = Store(folder / "store", host.placed(bed.store_core, int(bed.realtime)))
+            environment = {"REDIS_URL": store.url, **environment}
         for number in range(copies):
             own = folder / str(number)
             own.mkdir()
@@ -147,10 +116,12 @@ def started(target: Target, bed: Bed, copies: int, environment: dict[str, str]) 
             processes.append(Process(target, place, bed, environment))
         for process in processes:
             process.wait_ready()
-        yield Stand(target, bed, processes, upstream)
+        yield Stand(target, bed, processes, upstream, store)
     finally:
         for process in processes:
             process.stop()
+        if store is not None:
+            store.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -162,6 +133,7 @@ class Stand:
     bed: Bed
     processes: list[Process]
     upstream: int
+    store: Store | None = None
 
     def run(self, load: Load, progress: Callable[[], None] = lambda: None) -> Figures:
         """One run of the load; `progress` is called several times a second."""
@@ -169,9 +141,10 @@ class Stand:
         order = Order(load, self.upstream, ports, pids, self.target.request)
         command = [sys.executable, "-m", "bench.drive", order.to_json()]
         place_it = host.placed(self.bed.load_core, int(self.bed.realtime))
+        sampler = Sampler(self.store, ports[0], load) if self.store is not None else None
         load_process = spawn(command, place_it, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
-            out, error = self._wait(load_process, progress)
+            out, error = self._wait(load_process, [progress, *([sampler.look] if sampler else [])])
         finally:
             load_process.kill()
             load_process.wait()
@@ -180,11 +153,12 @@ class Stand:
         if load_process.returncode:
             raise BenchError(f"the load has failed: {error.decode(errors='replace').strip()}")
         figures: Figures = orjson.loads(out)
-        return figures
+        return figures if sampler is None else {**figures, "store": sampler.told(figures["tok_s"])}
 
     @staticmethod
-    def _wait(process: "subprocess.Popen[bytes]", progress: Callable[[], None]) -> tuple[bytes, bytes]:
+    def _wait(process: "subprocess.Popen[bytes]", meanwhile: list[Callable[[], None]]) -> tuple[bytes, bytes]:
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return process.communicate(timeout=0.3)
-            progress()
+            for look in meanwhile:
+                look()

@@ -97,6 +97,15 @@ def _pair(_: int) -> list[Case]:
     ]
 
 
+def _redis(_: int) -> list[Case]:
+    """S2's rate in streams of 500 tokens, which last 10 s and begin over 10 s."""
+    load = Load(500, tokens=500, ramp_per_s=50, warm_s=11, end_s=17)
+    return [
+        Case(load, "no", ("gateway_redis",), environment={"REDIS_URL": ""}),
+        Case(load, "yes", ("gateway_redis",)),
+    ]
+
+
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
@@ -113,6 +122,7 @@ SCENARIOS = {
         Scenario("scale", "5,000 tokens/s over ever more streams", _scale),
         Scenario("length", "5,000 tokens/s in ever longer streams", _length),
         Scenario("readers", "readers of one stream", _readers),
+        Scenario("redis", "what a shared store costs at S2's rate, in streams of 500 tokens", _redis),
         Scenario("pair", "two processes on one core, at S2's load", _pair),
     )
 }

@@ -85,6 +85,15 @@ def _of_one_process(results: Results, scenario: str, case: str, target: str) -> 
     return told(Spread(1 / cost.median, 1 / cost.high, 1 / cost.low, cost.count)) if cost else NONE
 
 
+def _of_first_case(path: str) -> Cell:
+    """A figure as a multiple of the same target's in the first case, in the same round."""
+
+    def cell(results: Results, scenario: str, case: str, target: str) -> str:
+        return told(results.ratio(scenario, case, target, path, to_case=results.cases(scenario)[0]))
+
+    return cell
+
+
 TOKEN = Column("CPU µs per token", figure("us_per_token"))
 LATENCY = Column("Latency p50 / p99, ms", medians("latency_ms.p50", "latency_ms.p99"))
 FIRST = Column("First token p50 / p99, ms", medians("ttft_ms.p50", "ttft_ms.p99"))
@@ -126,9 +135,26 @@ COLUMNS = {
         Column("CPU µs per token", _per_upstream_token),
         *(LATENCY, FAILED, LOAD, FOREIGN),
     ],
+    "redis": [
+        *(TOKENS, TOKEN),
+        Column("× without", _of_first_case("us_per_token")),
+        LATENCY,
+        Column("Redis commands per token", figure("store.commands_per_token")),
+        Column("Redis CPU µs per token", figure("store.us_per_token")),
+        Column("Bytes to Redis per token", figure("store.bytes_per_token")),
+        Column("Events not yet in Redis, mean / max", medians("store.exposed.mean", "store.exposed.max")),
+        Column("Redis kB per finished stream", figure("store.finished.kb")),
+        *(FAILED, LOAD, FOREIGN),
+    ],
     "pair": [TOKENS, TOKEN, Column("Carried, of one process", _of_one_process), LATENCY, FAILED, LOAD, FOREIGN],
 }
-CASES = {"scale": "Streams", "length": "Tokens in a stream", "readers": "Readers", "pair": "Processes"}
+CASES = {
+    "scale": "Streams",
+    "length": "Tokens in a stream",
+    "readers": "Readers",
+    "redis": "Redis",
+    "pair": "Processes",
+}
 HEADLINE = [TOKENS, TOKEN, RATIO, LATENCY, FIRST]
 
 

@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 STATE = ROOT / ".bench"
 LITELLM = STATE / "litellm"
 NATIVE = Request("/stream", body={"query": "Say something.", "on_disconnect": "cancel"})
+FOREIGN = ("GATEWAY_", "OPENAI_", "STREAMING_", "REDIS_")
+"""What sets up somebody's own gateway must not set up the one that is measured."""
 NGINX_CONFIG = """\
 daemon off;
 pid nginx.pid;
@@ -70,10 +72,12 @@ class Target:
     command: Callable[[Place], list[str]]
     request: Request = field(default_factory=Request)
     environment: dict[str, str] = field(default_factory=dict)
+    store: bool = False
+    """Whether its processes share a Redis, which is started for them."""
 
     def process_environment(self, place: Place, more: dict[str, str]) -> dict[str, str]:
         """This process's own without what sets a gateway up, and the upstream's address."""
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("GATEWAY_", "OPENAI_", "STREAMING_"))}
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
         upstream = {"OPENAI_BASE_URL": f"http://127.0.0.1:{place.upstream}/v1", "OPENAI_API_KEY": "bench"}
         return {**clean, **upstream, **self.environment, **more}
 
@@ -121,6 +125,7 @@ def known() -> dict[str, Target]:
         Target("relay", "asyncio relay, bare", _relay),
         Target("gateway", "sse-gateway, OpenAI dialect", _gateway),
         Target("native", "sse-gateway, native dialect", _gateway, NATIVE),
+        Target("gateway_redis", "sse-gateway with Redis", _gateway, store=True),
         _make_litellm(),
     ]
     return {target.name: target for target in targets}

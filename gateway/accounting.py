@@ -4,7 +4,7 @@ import logging
 import time
 
 from gateway.errors import Code
-from gateway.events import DRAINING, HANDED_OVER, ORPHANED, SUPERSEDED, Failed
+from gateway.events import DRAINING, ORPHANED, SUPERSEDED, Failed
 from gateway.pipeline import Pipeline, usage_of
 from gateway.streams.stream import State, Stream
 from gateway.telemetry.logs import tell
@@ -16,7 +16,6 @@ _OUTCOME_OF_REASON = {
     ORPHANED: "caller_disconnect",
     SUPERSEDED: "caller_disconnect",
     DRAINING: "gateway_drain",
-    HANDED_OVER: "handed_over",
 }
 _OUTCOME_OF_CODE = {
     Code.UPSTREAM_TRUNCATED.name: "provider_truncated",
@@ -63,6 +62,8 @@ def outcome_of(stream: Stream) -> str:
         return _OUTCOME_OF_CODE.get(terminal.code, "provider_error")
     if stream.state is State.COMPLETED:
         return "ok"
+    if not stream.ended:
+        return "handed_over"
     return _OUTCOME_OF_REASON.get(stream.seal_reason, "caller_cancel")
 
 

@@ -33,7 +33,9 @@ from gateway.sources.openai import DEFAULT_BASE_URL, OpenAISource
 from gateway.sources.passages import Library
 from gateway.stages.limit import OutputLimit
 from gateway.stores.memory import MemoryStore
+from gateway.stores.redis import RedisStore, Shared
 from gateway.streams.stream import Bounds
+from gateway.succession import Succession
 from gateway.systemd import notify, watchdog_interval_s
 from gateway.telemetry.lag import LagMeter
 from gateway.telemetry.prometheus import PrometheusMetrics
@@ -53,6 +55,8 @@ LAST_HANDLERS_S = 0.2
 """For handlers to end by themselves when all streams have ended, and again when cancelled: a client that takes nothing
 must not hold up the end."""
 
+LOOPBACK = "127.0.0.1"
+
 HOME = Path(__file__).parent.parent
 
 
@@ -70,12 +74,20 @@ class Gateway:
         self._hurried = False
         self._drain: asyncio.Task[None] | None = None
         stream = settings.stream
-        self._store = MemoryStore(max_bytes=stream.store_max_bytes, retention_s=stream.retention_s)
         bounds = Bounds(
             max_bytes=stream.max_bytes, max_events=stream.max_events, max_audio_ms=int(stream.max_audio_s * 1000)
         )
-        self.hub = Hub(self._store, bounds=bounds, max_streams=stream.max_streams, metrics=self.metrics)
         self._turn = Turn()
+        self._store: MemoryStore | RedisStore = MemoryStore(
+            max_bytes=stream.store_max_bytes, retention_s=stream.retention_s
+        )
+        self._shared: RedisStore | None = None
+        if settings.redis.configured:
+            self._store = self._shared = RedisStore(
+                self._store, shared_by(settings), bounds, reopen=self._turn.reopen, metrics=self.metrics
+            )
+            self._turn.doubt = self._shared.pulse.stood_still
+        self.hub = Hub(self._store, bounds=bounds, max_streams=stream.max_streams, metrics=self.metrics)
         self.catalog = self._make_catalog()
         delivery = settings.delivery
         self._heart = Heart(
@@ -84,6 +96,16 @@ class Gateway:
             retry_max_ms=delivery.away_retry_max_ms,
             metrics=self.metrics,
         )
+        self._succession: Succession | None = None
+        if self._shared is not None:
+            self._succession = Succession(
+                self.hub,
+                self._shared,
+                revive=self.catalog.pipeline_for,
+                tell_readers=self._heart.tell_all,
+                metrics=self.metrics,
+            )
+            self.hub.share(self._shared, self._succession)
         self._lag = LagMeter(self.metrics)
         application, shortcuts = self._make_application()
         self._runner = GatewayRunner(
@@ -142,7 +164,9 @@ class Gateway:
         )
         openai = OpenAIDialect()
         dialects: dict[str, Dialect] = {native.name: native, openai.name: openai}
-        delivery = Delivery(self._heart, self._turn, self._manners(), self.metrics)
+        shared = self._shared
+        durable = (lambda: True) if shared is None else (lambda: shared.durable)
+        delivery = Delivery(self._heart, self._turn, self._manners(), self.metrics, durable)
         enabled, body_s = settings.stream.enabled, settings.server.body_s
         refusals = Refusals(dialects, self._heart.retry_ms, self.metrics)
         app = web.Application(middlewares=[refusals.answered], client_max_size=settings.server.max_body_bytes)
@@ -158,7 +182,9 @@ class Gateway:
             metrics=self.metrics,
         )
         compatible = OpenAIRoutes(self.hub, self.catalog, delivery, openai, enabled=enabled, body_s=body_s)
-        health = HealthRoutes(self.hub, self._store, self.catalog, self._heart, self._lag, self.metrics)
+        health = HealthRoutes(
+            self.hub, self._store, self.catalog, self._heart, self._lag, self.metrics, shared=self._shared
+        )
         for routes in (streams, compatible, health, PageRoutes()):
             app.add_routes(routes.table())
         return app, {
@@ -182,10 +208,12 @@ class Gateway:
         )
 
     async def start(self) -> None:
-        """Take the socket and serve. Raises OSError when the address is not to be had."""
+        """Take the socket and serve. Raises OSError when the address, or that of the probe, is not to be had."""
         server = self.settings.server
         options = SocketOptions(server.send_buffer_bytes, server.user_timeout_s, server.backlog)
         listener = listen_unix(server.uds, options) if server.uds else listen_tcp(server.host, server.port, options)
+        if self._shared is not None and self._succession is not None:
+            await self._shared.start(self._succession)
         self._heart.start()
         self._lag.start()
         await self._runner.setup()
@@ -228,8 +256,11 @@ class Gateway:
         if self.hub.running:
             await self.hub.drain(0)
         self._sweeper.cancel()
-        self._watchdog.cancel()
         await self._runner.cleanup()
+        if self._shared is not None and self._succession is not None:
+            self._succession.close()
+            await self._shared.stop()
+        self._watchdog.cancel()
         self._heart.stop()
         self._lag.stop()
         await self.catalog.close()
@@ -241,9 +272,16 @@ class Gateway:
         await asyncio.sleep(drain.notice_s)
         await self._site.stop()
         self._runner.retire_connections()
+        if self._shared is not None:
+            # Whoever is sent away should find all that it has heard where it comes to, and hear on there.
+            self._shared.with_audio()
+            await self._shared.written()
         if drain.send_viewers_away:
             self._heart.send_away_all("draining")
-        await self.hub.drain(drain.limit_s)
+        await self.hub.run_down(drain.limit_s)
+        if self._succession is not None:
+            await self._succession.hand_over()
+        await self.hub.drain(0)
         # The last words of the streams that just ended are on their way to their readers.
         for _ in range(100):
             if not len(self._heart):
@@ -254,6 +292,23 @@ class Gateway:
         while True:
             await asyncio.sleep(SWEEP_S)
             self._store.sweep()
+
+
+def shared_by(settings: Settings) -> Shared:
+    """How streams are shared. What a stream may take at the longest bounds how long an unfinished log is kept."""
+    redis, stream, server = settings.redis, settings.stream, settings.server
+    return Shared(
+        url=redis.url.get_secret_value(),
+        prefix=redis.prefix,
+        flush_s=redis.flush_ms / 1000,
+        command_s=redis.command_s,
+        lease_s=redis.lease_s,
+        accept_when_away=redis.when_away == "accept",
+        probe_host=redis.probe_host or (LOOPBACK if server.uds else server.host),
+        probe_port=redis.probe_port,
+        retention_s=stream.retention_s,
+        running_s=stream.total_s + stream.follower_s + stream.grace_max_s,
+    )
 
 
 def upstream_route(settings: Settings) -> Route:

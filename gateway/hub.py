@@ -162,6 +162,10 @@ class Hub:
             if self._readership.leave(sid):
                 self._unread(sid)
 
+    def runs(self, sid: str) -> bool:
+        """Whether it is made in this process, and has not ended."""
+        return sid in self._running
+
     def is_read(self, sid: str) -> bool:
         """Whether anybody reads it in this process."""
         return self._readership.here(sid)
@@ -213,6 +217,8 @@ class Hub:
             self._cancel_unread(work, max(within_s, request.grace_s))
 
     def _cancel_unread(self, work: Work, after_s: float) -> None:
+        if work.orphan_timer is not None:
+            work.orphan_timer.cancel()
         work.orphan_timer = asyncio.get_running_loop().call_later(after_s, self._cancel, work, ORPHANED)
 
     async def cancel(self, sid: str, caller: Caller) -> Stream:
@@ -245,10 +251,15 @@ class Hub:
             self._metrics.drain_remaining(len(self._running))
             await asyncio.wait(self._tasks(), timeout=min(1.0, max(0.01, end - loop.time())))
 
+    def hold_all(self) -> None:
+        """Append nothing more to any stream: what it says so far is what others go on with."""
+        for work in self._running.values():
+            work.stream.seal(DRAINING)
+
     async def let_go_all(self) -> None:
         """Make nothing more of any stream that is not being cancelled: other processes go on with them."""
         for work in list(self._running.values()):
-            if not work.stream.sealed:
+            if not work.cancelled_at:
                 self.let_go(work.stream)
         await self._all_ended()
 

@@ -64,9 +64,10 @@ class Succession:
 
     async def hand_over(self) -> None:
         """Leave what still runs here to other processes, with all that was said of it."""
+        self._hub.hold_all()
+        await self._store.written()
         if self._store.durable:
             await self._hub.let_go_all()
-            await self._store.written()
 
     # Told by the store.
 
@@ -93,17 +94,24 @@ class Succession:
         self._metrics.taken_over("superseded", stream.dialect)
         self._hub.let_go(stream)
 
-    async def bereft(self, sid: str, *, read_here: bool) -> None:
+    def reads(self, sid: str) -> bool:
+        """Whether anybody reads that stream in this process."""
+        return self._hub.is_read(sid)
+
+    async def bereft(self, sid: str, *, read_here: bool) -> bool:
         """The process that made a stream is gone: go on with it, or wait for somebody who wants it."""
         if sid in self._waiting:
-            return
+            return False
         stream = await self._store.look_up(sid)
+        if stream.ended or not await self._store.is_bereft(stream):
+            # Somebody was faster, perhaps we ourselves, for a client.
+            return stream.ended
         if read_here or stream.request.on_disconnect is OnDisconnect.DETACH:
-            await self._take_over(stream)
-            return
+            return (await self._take_over(stream)).ended
         graceful = stream.request.on_disconnect is OnDisconnect.GRACE
         wait_s = max(AWAITED_S, stream.request.grace_s if graceful else 0.0)
         self._waiting[sid] = asyncio.get_running_loop().call_later(wait_s, self._give_up_waiting, sid)
+        return False
 
     # Taking over.
 
@@ -118,7 +126,7 @@ class Succession:
     async def _go_on(self, stream: Stream) -> Stream:
         self._hub.refuse_when_full()
         heir = await self._claim(stream)
-        if heir.mirrored or heir.ended:
+        if heir.mirrored or heir.ended or self._hub.runs(heir.sid):
             return heir
         pipeline = self._pipeline_for(heir)
         if pipeline is None or not pipeline.can_go_on(heir):

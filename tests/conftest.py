@@ -29,13 +29,14 @@ async def bench() -> AsyncIterator[Bench]:
 
 
 @pytest.fixture(scope="session")
-def _shared_redis() -> Iterator[RedisServer]:
+def shared_redis() -> Iterator[RedisServer]:
+    """One Redis for the whole run; a test takes `redis_server`, which empties it first."""
     with RedisServer() as server:
         yield server
 
 
 @pytest.fixture
-def redis_server(_shared_redis: RedisServer) -> RedisServer:
+def redis_server(shared_redis: RedisServer) -> RedisServer:
     """An empty Redis that other tests use before and after: whoever stops or reconfigures one starts its own."""
-    _shared_redis.command("FLUSHALL")
-    return _shared_redis
+    shared_redis.command("FLUSHALL")
+    return shared_redis

@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -230,6 +230,22 @@ def half_a_stream(edge: Nginx) -> Iterator[HTTPResponse]:
 def test_a_stream_comes_event_by_event_and_never_compressed(alive: Nginx) -> None:
     with half_a_stream(alive) as response:
         assert response.getheader("Content-Encoding") is None
+
+
+def test_a_process_that_is_back_gets_all_its_readers_at_once(tmp_path: Path) -> None:
+    """Though it failed just before, and none of the streams that it carries since then has ended."""
+    port = free_port()
+    with Nginx(tmp_path, [f"127.0.0.1:{port}", f"127.0.0.1:{free_port()}"]) as edge:
+        for _ in range(6):
+            retry_block(ask(edge, "GET", "/stream", EVENTS).text)
+        server = ThreadingHTTPServer(("127.0.0.1", port), Upstream)
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with ExitStack() as streams:
+            for _ in range(6):
+                streams.enter_context(half_a_stream(edge))
+        server.shutdown()
+        server.server_close()
 
 
 def test_a_reload_leaves_an_open_stream_whole(alive: Nginx) -> None:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs one thing: runtime | dev | node | system. Says what it does before it does it.
+# Installs one thing: runtime | dev | node | system | cluster. Says what it does before it does it.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -43,6 +43,17 @@ locked() {
     fi
 }
 
+missing=""
+need() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || missing="$missing $2"; }
+
+# What a cluster on one machine is made of.
+need_cluster() {
+    need nginx nginx-light
+    need redis-server redis-server
+    need curl curl
+    need openssl openssl
+}
+
 case "$1" in
 runtime)
     venv "$2"
@@ -68,21 +79,20 @@ node)
     touch tests/clients/node_modules/.ready
     ;;
 system)
-    missing=""
-    need() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || missing="$missing $2"; }
-    need nginx nginx-light
-    need redis-server redis-server
+    need_cluster
     need chromium chromium
     need firefox-esr firefox-esr
-    need curl curl
-    need openssl openssl
     need node nodejs
     need npm npm
     need systemd-analyze systemd
     [ -z "$missing" ] || apt_install $missing
     ;;
+cluster)
+    need_cluster
+    [ -z "$missing" ] || apt_install $missing
+    ;;
 *)
-    say "usage: tools/setup.sh runtime|dev PYTHON | node | system"
+    say "usage: tools/setup.sh runtime|dev PYTHON | node | system | cluster"
     exit 2
     ;;
 esac

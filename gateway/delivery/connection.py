@@ -292,9 +292,6 @@ class Connection:
 
     def _fail(self, error: Exception) -> None:
         self._trouble = error
-        if self._stream.successor is None:
-            # Perhaps other words were said elsewhere since: those that have not gone out yet must not.
-            self._sink.drop()
         self._stop_live()
         self._sink.release()
 

@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 
 from gateway.errors import Code, GatewayError
-from gateway.events import Reasoning, Refusal, Status, Text, TextComplete, ToolCall, Usage
+from gateway.events import Reasoning, Refusal, Status, Text, TextComplete, ToolCall, Usage, WholeText
 from gateway.request import CHARACTERS_PER_TOKEN, StreamRequest
 from gateway.resilience.seam import Behind
 from gateway.sources.base import Batch, Outlet, Source
@@ -173,6 +173,10 @@ class _Said:
         """Hand it on, and remember."""
         for event in batch:
             if type(event) is Text:
+                self._pieces.write(event)
+                self.begun, self._thinks = True, False
+            elif isinstance(event, WholeText):
+                self._pieces = io.StringIO()
                 self._pieces.write(event)
                 self.begun, self._thinks = True, False
             elif event.is_content:

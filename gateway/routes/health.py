@@ -12,7 +12,7 @@ from gateway.catalog import Catalog
 from gateway.delivery.heart import Heart
 from gateway.errors import GatewayError
 from gateway.hub import Hub
-from gateway.streams.store import LogStore
+from gateway.streams.store import LogStore, SharedStore
 from gateway.telemetry.lag import LagMeter
 from gateway.telemetry.prometheus import PrometheusMetrics
 
@@ -25,8 +25,16 @@ class HealthRoutes:
     """`/health/*` and `/metrics*`."""
 
     def __init__(
-        self, hub: Hub, store: LogStore, catalog: Catalog, heart: Heart, lag: LagMeter, metrics: PrometheusMetrics
+        self,
+        hub: Hub,
+        store: LogStore,
+        catalog: Catalog,
+        heart: Heart,
+        lag: LagMeter,
+        metrics: PrometheusMetrics,
+        shared: SharedStore | None = None,
     ) -> None:
+        self._shared = shared
         self._hub = hub
         self._store = store
         self._catalog = catalog
@@ -52,17 +60,21 @@ class HealthRoutes:
         return _json({"status": "live"})
 
     async def ready(self, request: web.Request) -> web.Response:
-        """200 while the process takes new streams, 503 once it drains."""
+        """200 while the process takes new streams, 503 once it drains, or may take none while the store is away."""
         if self._hub.draining:
             return _json({"status": "draining"}, 503)
+        if self._shared is not None and not self._shared.takes_streams:
+            return _json({"status": "store_away"}, 503)
         return _json({"status": "ready"})
 
     async def streaming(self, request: web.Request) -> web.Response:
         """Each dependency with its latency; 503 when one is away. Without versions or addresses."""
         async with self._check:
             if time.monotonic() - self._checked[0] > CHECKED_FOR_S or not self._checked[1]:
-                upstream = await _timed(self._catalog.check)
-                self._checked = (time.monotonic(), {"upstream": upstream})
+                found = {"upstream": await _timed(self._catalog.check)}
+                if self._shared is not None:
+                    found["redis"] = await _timed(self._shared.check)
+                self._checked = (time.monotonic(), found)
         dependencies = {**self._checked[1], "store": {"status": "ok", "bytes": self._store.bytes_kept}}
         well = all(found["status"] == "ok" for found in dependencies.values())
         body = {"status": "ok" if well else "degraded", "dependencies": dependencies, "streams": self._hub.running}
@@ -85,7 +97,8 @@ class HealthRoutes:
             "uptime_s": round(time.monotonic() - self._started, 1),
             "draining": self._hub.draining,
         }
-        return _json({**own, **samples})
+        shared = self._metrics.store_figures()
+        return _json({**own, **({"shared_store": shared._asdict()} if shared is not None else {}), **samples})
 
     def _samples(self) -> dict[str, Any]:
         """Counters by their labels, histograms as count and sum."""

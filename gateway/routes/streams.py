@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from typing import Any
 
 import orjson
 from aiohttp import web
@@ -16,6 +17,7 @@ from gateway.request import Caller, OnDisconnect, StreamRequest
 from gateway.routes.bodies import read_json_body
 from gateway.routes.callers import caller_of
 from gateway.streams.ids import SID_PATTERN, Place, parse_place
+from gateway.streams.store import Summary
 from gateway.telemetry.metrics import Metrics
 
 CONTROLS = frozenset(("dialect", "events", "detach", "last_event_id", "idempotency_key"))
@@ -52,6 +54,7 @@ class StreamRoutes:
         return [
             web.post("/stream", self.open_by_post),
             web.get("/stream", self.open_by_get, allow_head=False),
+            web.get("/streams", self.list, allow_head=False),
             web.get(sid, self.attach, allow_head=False),
             web.delete(sid, self.cancel),
             web.get("/stream/{other}", self.malformed, allow_head=False),
@@ -85,6 +88,15 @@ class StreamRoutes:
         stream = await self._hub.cancel(request.match_info["sid"], caller_of(request))
         state = {"stream_id": stream.sid, "state": "cancelling" if not stream.ended else stream.state.value}
         return web.Response(body=orjson.dumps(state), content_type="application/json", status=200)
+
+    async def list(self, request: web.Request) -> web.Response:
+        """`GET /streams`: the streams of the user or session that asks, in whatever process they are made."""
+        caller = caller_of(request)
+        if caller.user is None and caller.session is None:
+            # A list of what nobody in particular opened would be a list of other people's streams.
+            raise GatewayError(Code.INVALID_REQUEST, "user_id or session_id is needed", param="user_id")
+        found = [_listed(summary) for summary in await self._hub.streams_of(caller)]
+        return web.Response(body=orjson.dumps({"streams": found}), content_type="application/json")
 
     async def malformed(self, request: web.Request) -> web.StreamResponse:
         """A path that cannot be a stream's."""
@@ -144,6 +156,11 @@ class StreamRoutes:
                 Code.UNKNOWN_DIALECT, "dialects are: " + ", ".join(names), param="dialect", allowed=names
             )
         return dialect
+
+
+def _listed(summary: Summary) -> dict[str, Any]:
+    names = {"session_id": summary.session, "model": summary.model, "created": summary.created_s}
+    return {"stream_id": summary.sid, "state": summary.state.value, **names}
 
 
 def place_of(request: web.Request) -> Place | None:

@@ -21,6 +21,9 @@ ENTRY_MAX_BYTES = 64 * 1024
 """Of one entry's events: a reader takes in at most so much at once. A single larger event has an entry of its own."""
 
 
+_TEXTS = (str, Text)
+
+
 class BrokenEntry(Exception):
     """What stands in Redis cannot be read."""
 
@@ -72,9 +75,9 @@ def parse_id(entry_id: bytes) -> tuple[int, int]:
 # Events.
 
 
-def encode(batch: Sequence[Event], *, with_audio: bool = False) -> bytes:
-    """A JSON list. Speech is left out unless `with_audio`: a tombstone holds its place."""
-    plain = [event if type(event) is Text else _plain(event, with_audio) for event in batch]
+def encode(batch: Sequence[Event | str], *, with_audio: bool = False) -> bytes:
+    """A JSON list; a plain string is a text. Speech is left out unless `with_audio`: a tombstone holds its place."""
+    plain = [event if type(event) in _TEXTS else _plain(event, with_audio) for event in batch]
     try:
         return orjson.dumps(plain, default=str, option=orjson.OPT_NON_STR_KEYS)
     except TypeError:
@@ -108,7 +111,7 @@ def _loads(body: bytes) -> Any:
         raise BrokenEntry("not JSON") from error
 
 
-def _plain(event: Event, with_audio: bool) -> dict[str, Any]:
+def _plain(event: Event | str, with_audio: bool) -> dict[str, Any]:
     if isinstance(event, WholeText):
         return {"t": "WholeText", "token": event.token}
     if isinstance(event, Audio) and not with_audio:

@@ -7,9 +7,9 @@ from enum import StrEnum
 from typing import NamedTuple
 
 import orjson
-from redis.asyncio import Redis
-from redis.typing import EncodableT, FieldT
 
+from gateway.stores.batch import Batch
+from gateway.stores.courier import Courier
 from gateway.stores.keys import Keys
 from gateway.streams.ids import SID_PATTERN
 
@@ -52,8 +52,8 @@ class Message(NamedTuple):
 class Inbox:
     """The messages of `instance`: sends its own, understands those that were sent to it."""
 
-    def __init__(self, commands: Redis, keys: Keys, instance: str) -> None:
-        self._commands = commands
+    def __init__(self, courier: Courier, keys: Keys, instance: str) -> None:
+        self._courier = courier
         self._keys = keys
         self._instance = instance
         self.key = keys.inbox(instance)
@@ -67,16 +67,19 @@ class Inbox:
     async def send(self, instance: str, kind: Kind, sid: str, **more: Value) -> None:
         """Leave a message for `instance`. Raises what the client raises; the message may have arrived all the same."""
         key = self._keys.inbox(instance)
-        fields: dict[FieldT, EncodableT] = {
-            "kind": kind,
-            "sid": sid,
-            "from": self._instance,
-            "more": orjson.dumps(more),
-        }
-        async with self._commands.pipeline(transaction=False) as pipe:
-            pipe.xadd(key, fields, maxlen=MESSAGES_MAX)
-            pipe.pexpire(key, KEPT_MS)
-            await pipe.execute()
+        fields = ("kind", kind, "sid", sid, "from", self._instance, "more", orjson.dumps(more))
+
+        def put(batch: Batch) -> None:
+            batch.add("XADD", key, "MAXLEN", "~", MESSAGES_MAX, "*", *fields)
+            batch.add("PEXPIRE", key, KEPT_MS)
+
+        for reply in await self._courier.carry(put):
+            if isinstance(reply, Exception):
+                raise reply
+
+    async def wake(self, sid: str) -> None:
+        """End a read of this inbox that waits, because `sid` is to be read as well."""
+        await self.send(self._instance, Kind.WAKE, sid)
 
 
 def parse(fields: Mapping[bytes, bytes]) -> Message | None:

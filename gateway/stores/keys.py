@@ -32,6 +32,10 @@ class Keys:
         """String: the probe address of an instance that lives."""
         return f"{self._prefix}:inst:{{{instance}}}:lease"
 
+    def beats(self, instance: str) -> str:
+        """Number: how often an instance has renewed its lease."""
+        return f"{self._prefix}:inst:{{{instance}}}:beats"
+
     def inbox(self, instance: str) -> str:
         """Redis stream: small messages to an instance."""
         return f"{self._prefix}:inst:{{{instance}}}:in"

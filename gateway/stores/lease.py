@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 BEATS = 3
 """Renewals in the time of a lease, so that one may fail."""
 
+BEATS_KEPT_S = 3600
+"""How long Redis counts on for an instance that does not renew; it outlasts any outage that streams outlast."""
+
 AWAY = (RedisError, OSError)
 """What is raised when Redis does not answer, or not as it should."""
 
@@ -25,8 +28,9 @@ AWAY = (RedisError, OSError)
 class Lease:
     """`instance` can be asked at `address` and has a lease of `lease_s`; Redis is waited for `command_s` at most.
 
-    `on_loss` is told when Redis has lost its data: it was flushed or began empty. `on_lapse` is told when the lease had
-    run out before it was renewed: whoever found this instance silent meanwhile may have taken its streams.
+    `on_loss` is told when Redis has lost its data: it was flushed or began empty. `on_relapse` is told when it has
+    lost what was written last: it was restarted, or a replica took over. `on_lapse` is told when the lease had run
+    out before it was renewed: whoever found this instance silent meanwhile may have taken its streams.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class Lease:
         command_s: float,
         on_loss: Callable[[], None],
         on_lapse: Callable[[], None],
+        on_relapse: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._commands = commands
@@ -50,11 +55,13 @@ class Lease:
         self._command_s = command_s
         self._on_loss = on_loss
         self._on_lapse = on_lapse
+        self._on_relapse = on_relapse
         self._clock = clock
         self._beating: asyncio.Task[None] | None = None
         self._given_back = False
         self._renewing = asyncio.Lock()
         self._era: bytes | None = None
+        self._beats = 0
         self._missing = False
         self._steady_since = math.inf
         self._lost_at = -math.inf
@@ -84,7 +91,7 @@ class Lease:
             async with asyncio.timeout(self._command_s), self._renewing:
                 if self._given_back:
                     return False
-                kept, leased, _, _, era = await self._renewal().execute(raise_on_error=False)
+                kept, leased, _, _, era, beats, _ = await self._renewal().execute(raise_on_error=False)
         except AWAY as error:
             return self._missed(error)
         # A full Redis does not take the lease anew, but prolongs the one that is there.
@@ -92,7 +99,16 @@ class Lease:
         if isinstance(refused, Exception) and (refused is era or kept != 1):
             return self._missed(refused)
         self._renewed(sent_at, lapsed=kept == 0, era=era)
+        if isinstance(beats, int):
+            self._count(beats)
         return True
+
+    def _count(self, beats: int) -> None:
+        """Redis counts our renewals: one that it does not remember was lost, with all that was written since."""
+        remembered, self._beats = beats > self._beats, beats
+        if not remembered and not self.recently_lost(self._lease_s):
+            log.warning("Redis has lost what was written last")
+            self._on_relapse()
 
     def _renewal(self) -> Pipeline:
         lease, lease_ms = self._keys.lease(self.instance), int(self._lease_s * 1000)
@@ -103,6 +119,8 @@ class Lease:
         # Another value each time: what was there before it was lost must not come back by chance.
         pipe.set(self._keys.era, secrets.token_hex(8), nx=True)
         pipe.get(self._keys.era)
+        pipe.incr(self._keys.beats(self.instance))
+        pipe.expire(self._keys.beats(self.instance), BEATS_KEPT_S)
         return pipe
 
     def _missed(self, error: Exception) -> bool:

@@ -33,9 +33,7 @@ class MemoryStore:
 
     async def create(self, stream: Stream) -> None:
         """Keep `stream`; `STORE_FULL` when live streams fill the memory."""
-        self._make_room()
-        if self._bytes >= self._max_bytes:
-            raise GatewayError(Code.STORE_FULL, retry_after_s=5)
+        self.refuse_when_full()
         self._streams[stream.sid] = stream
         self._bytes += stream.bytes + stream.request_bytes
         stream.on_growth = self._grew
@@ -72,13 +70,15 @@ class MemoryStore:
         found = [summary_of(stream) for stream in self._streams.values() if caller.opened(stream.owner)]
         return sorted(found, key=lambda summary: summary.created_s, reverse=True)
 
+    def refuse_when_full(self) -> None:
+        """Raise `STORE_FULL` where no further stream can be kept."""
+        self._make_room()
+        if self._bytes >= self._max_bytes:
+            raise GatewayError(Code.STORE_FULL, retry_after_s=5)
+
     def kept(self, sid: str) -> Stream | None:
         """The stream of that name, whoever owns it."""
         return self._streams.get(sid)
-
-    def finished(self) -> list[Stream]:
-        """Those that have ended and are still kept, the oldest end first."""
-        return [self._streams[sid] for sid in self._finished]
 
     def forget(self, sid: str) -> None:
         """Keep a stream no longer, without a trace: another process makes it now."""

@@ -4,18 +4,19 @@ Writers put their commands into a `Batch`; an answer is an entry's id or `OK` wh
 another process has the stream, nothing or `MISSING` where Redis has lost it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import orjson
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from gateway.events import Event, Status
+from gateway.events import Status
 from gateway.request import Caller, StreamRequest
 from gateway.stores.batch import Batch, Word
+from gateway.stores.courier import Courier
 from gateway.stores.entries import (
-    ENTRY_MAX_BYTES,
     BrokenEntry,
     Entry,
     decode_caller,
@@ -27,8 +28,8 @@ from gateway.stores.entries import (
     parse_id,
 )
 from gateway.stores.keys import Keys
+from gateway.stores.pieces import Piece, words_of
 from gateway.stores.scripts import Script
-from gateway.streams.fold import fold
 from gateway.streams.stream import State, Stream
 
 SLICE = 64
@@ -37,16 +38,10 @@ SLICE = 64
 ENTRIES_MAX = 16_384
 """Entries of one log; Redis lets go of the oldest beyond it."""
 
+CONTINUED = Status("continued")
+"""The first event of every epoch but the first."""
+
 OK, SUPERSEDED, MISSING = b"OK", b"SUPERSEDED", b"MISSING"
-
-
-class Piece(NamedTuple):
-    """An entry on its way to Redis: its events are JSON already."""
-
-    first: int
-    last: int
-    poured: int
-    body: bytes
 
 
 class Producer(NamedTuple):
@@ -93,6 +88,11 @@ class Found(NamedTuple):
         return self.state in (State.OPEN, State.LIVE)
 
 
+def _add(batch: Batch, commands: Sequence[tuple[Word, ...]]) -> None:
+    for command in commands:
+        batch.add(*command)
+
+
 def is_stale(error: object) -> bool:
     """Whether an entry was refused because the log already holds that one, or a later one."""
     return isinstance(error, ResponseError) and "equal or smaller" in str(error)
@@ -114,6 +114,8 @@ class RedisLog:
         self._running_ttl_s = running_ttl_s
         self._retention_s = retention_s
         self._tombstone_s = tombstone_s
+        self.courier = Courier(self.batch)
+        """For what is asked one by one."""
         self._write, self._append = Script("write"), Script("append")
         self._finish, self._claim = Script("finish"), Script("claim")
 
@@ -139,7 +141,7 @@ class RedisLog:
             "dialect", dialect, "provider", provider, "ends", _dump_ends(stream.lineage.ends),
         ]  # fmt: skip
         head = (stream.epoch, producer.instance, last, ttl_s, ttl_s + self._tombstone_s, ENTRIES_MAX, len(meta) // 2)
-        batch.run(self._write, self._both(stream.sid), [*head, *meta, *_words(pieces)])
+        batch.run(self._write, self._both(stream.sid), [*head, *meta, *words_of(pieces)])
 
     def append(self, batch: Batch, stream: Stream, pieces: Sequence[Piece]) -> None:
         """Append `pieces`, nearly always one. The one command that is sent all the time."""
@@ -151,14 +153,14 @@ class RedisLog:
                 "XADD", key, "NOMKSTREAM", "MAXLEN", "~", ENTRIES_MAX, entry_id, "f", first, "p", poured, "b", body
             )
         else:
-            batch.run(self._append, [key], [stream.epoch, ENTRIES_MAX, *_words(pieces)])
+            batch.run(self._append, [key], [stream.epoch, ENTRIES_MAX, *words_of(pieces)])
 
     def finish(self, batch: Batch, stream: Stream, pieces: Sequence[Piece], producer: Producer) -> None:
         """Append the last `pieces`, with the terminal event, and end the stream, in one. May be repeated."""
         request = encode_request(stream.request.without_question())
         state, until = stream.state.value, self._retention_s + self._tombstone_s
         head = (stream.epoch, producer.instance, state, request, self._retention_s, until, ENTRIES_MAX)
-        batch.run(self._finish, self._both(stream.sid), [*head, *_words(pieces)])
+        batch.run(self._finish, self._both(stream.sid), [*head, *words_of(pieces)])
 
     # Reading.
 
@@ -173,32 +175,41 @@ class RedisLog:
             ("XRANGE", self._keys.log(sid), "-", "+"),
             ("EXEC",),
         ]
-        meta, log = (await self._ask(commands))[-1]
+        meta, log = (await self.ask(commands))[-1]
         return _found(sid, meta, [parse_entry(*entry) for entry in log]) if meta else None
 
     async def tops(self, sids: Sequence[str]) -> list[tuple[int, int] | None]:
         """Of each stream the epoch and seq of its last entry; None where it has none."""
         commands: list[tuple[Word, ...]] = [("XREVRANGE", self._keys.log(sid), "+", "-", "COUNT", 1) for sid in sids]
-        return [parse_id(reply[0][0]) if reply else None for reply in await self._ask(commands)]
+        return [parse_id(reply[0][0]) if reply else None for reply in await self.ask(commands)]
 
     async def epochs(self, sids: Sequence[str]) -> list[tuple[int, str] | None]:
         """Of each stream its epoch and the instance that makes it; None where nothing is known of it."""
         commands: list[tuple[Word, ...]] = [("HMGET", self._keys.meta(sid), "epoch", "producer") for sid in sids]
         return [
-            (int(reply[0]), reply[1].decode()) if reply[0] is not None else None for reply in await self._ask(commands)
+            (int(reply[0]), reply[1].decode()) if reply[0] is not None else None for reply in await self.ask(commands)
         ]
 
-    async def _ask(self, commands: Sequence[tuple[Word, ...]]) -> list[Any]:
+    async def check_writes(self) -> None:
+        """Raises what redis-py raises when Redis is away, or takes no writes."""
+        await self.ask([("SET", self._keys.probe, "1", "PX", 1000)])
+
+    async def ask(self, commands: Sequence[tuple[Word, ...]]) -> list[Any]:
+        """The answers to commands, in order. Raises what redis-py raises, for a refused one too."""
         found: list[Any] = []
         for at in range(0, len(commands), SLICE):
-            batch = self.batch()
-            for command in commands[at : at + SLICE]:
-                batch.add(*command)
-            for reply in await batch.send():
-                if isinstance(reply, Exception):
-                    raise reply
-                found.append(reply)
+            found += await self.courier.carry(partial(_add, commands=commands[at : at + SLICE]))
+        for reply in found:
+            if isinstance(reply, Exception):
+                raise reply
         return found
+
+    async def run(self, script: Script, keys: Sequence[str], words: Sequence[Word]) -> Any:
+        """What a script answers. Raises what redis-py raises, where it is refused too."""
+        (reply,) = await self.courier.carry(lambda batch: batch.run(script, keys, words))
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
     # Taking over.
 
@@ -207,8 +218,8 @@ class RedisLog:
 
         May be repeated when the answer was lost. Raises what redis-py raises when Redis is away.
         """
-        batch, ttl_s = self.batch(), self._running_ttl_s
-        told = encode([Status("continued")])
+        ttl_s = self._running_ttl_s
+        told = encode([CONTINUED])
         words: list[Word] = [
             expected_producer,
             expected_epoch,
@@ -219,59 +230,11 @@ class RedisLog:
             ttl_s + self._tombstone_s,
             ENTRIES_MAX,
         ]
-        batch.run(self._claim, self._both(sid), words)
-        (reply,) = await batch.send()
-        if isinstance(reply, Exception):
-            raise reply
-        won, epoch, last, by = reply
+        won, epoch, last, by = await self.run(self._claim, self._both(sid), words)
         return Claimed(bool(won), epoch, last, by.decode())
 
     def _both(self, sid: str) -> list[str]:
         return [self._keys.log(sid), self._keys.meta(sid)]
-
-
-# Pieces.
-
-
-def new_pieces(stream: Stream, after: int, *, with_audio: bool) -> list[Piece]:
-    """Everything behind `after`, which must still be kept event by event."""
-    records = stream.after(after, stream.bytes + 1)
-    return list(_cut([event for _, event in records], after + 1, stream.poured, with_audio))
-
-
-def all_pieces(stream: Stream, *, with_audio: bool, folded: bool) -> list[Piece]:
-    """Everything that is kept; `folded`, in as few pieces as can be."""
-    records = [*stream.folded(), *stream.after(stream.exact_from - 1, stream.bytes + 1)]
-    pieces: list[Piece] = []
-    run: list[Event] = []
-    before = stream.lost
-    for seq, event in fold(records) if folded else records:
-        if seq == before + 1:
-            run.append(event)
-        else:
-            # This one stands for several places.
-            pieces += _cut(run, before - len(run) + 1, stream.poured, with_audio)
-            run = []
-            pieces.append(Piece(before + 1, seq, stream.poured, encode([event], with_audio=with_audio)))
-        before = seq
-    pieces += _cut(run, before - len(run) + 1, stream.poured, with_audio)
-    return pieces
-
-
-def _cut(events: Sequence[Event], first: int, poured: int, with_audio: bool) -> Iterator[Piece]:
-    """As few pieces as hold `events`, none beyond the bound unless one event alone is."""
-    if not events:
-        return
-    body, count = encode(events, with_audio=with_audio), len(events)
-    if count > 1 and len(body) > ENTRY_MAX_BYTES:
-        yield from _cut(events[: count // 2], first, poured, with_audio)
-        yield from _cut(events[count // 2 :], first + count // 2, poured, with_audio)
-    else:
-        yield Piece(first, first + count - 1, poured, body)
-
-
-def _words(pieces: Sequence[Piece]) -> list[Word]:
-    return [word for first, last, poured, body in pieces for word in (last, first, poured, body)]
 
 
 # What was found.

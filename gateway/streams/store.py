@@ -70,6 +70,13 @@ class SharedStore(LogStore, Protocol):
 
     durable: bool
 
+    @property
+    def takes_streams(self) -> bool:
+        """Whether new streams are accepted now, durable or not."""
+
+    async def check(self) -> None:
+        """Raises `STORE_AWAY` when it cannot be reached at all."""
+
     async def look_up(self, sid: str) -> Stream:
         """The stream of that name for the house itself, whoever owns it; else as `find`."""
 
@@ -110,5 +117,11 @@ class Producer(Protocol):
     def superseded(self, stream: Stream) -> None:
         """Another process makes a stream of ours now."""
 
-    async def bereft(self, sid: str, *, read_here: bool) -> None:
-        """The process that made a stream is gone, and somebody reads it here, or nobody does anywhere."""
+    def reads(self, sid: str) -> bool:
+        """Whether anybody reads that stream in this process."""
+
+    async def bereft(self, sid: str, *, read_here: bool) -> bool:
+        """The process that made a stream is gone, and somebody reads it here, or nobody does anywhere.
+
+        Whether it has ended, so that there is nothing to go on with.
+        """

@@ -236,9 +236,24 @@ class Stream:
         size = sum(record.event.size for record in folded)
         self.bytes_ever = size
         self.bytes = size + RECORD_OVERHEAD_BYTES * len(folded)
-        self._note([record.event for record in folded])
         self.content_events += sum(type(record.event) is Text for record in folded)
+        self._note([record.event for record in folded])
         self.receive(events, poured)
+
+    def copy(self, lineage: Lineage) -> "Stream":
+        """The same log in another epoch, without its readers."""
+        copy = Stream(
+            self.sid,
+            self.request,
+            self.owner,
+            self._bounds,
+            dialect=self.dialect,
+            lineage=lineage,
+            created_s=self.created_s,
+        )
+        events = list(map(_event, self._events))
+        copy.load(self._older, self.exact_from, events, lost=self.lost, poured=self.poured)
+        return copy
 
     def receive(self, events: Sequence[Event], poured: int) -> None:
         """Append what another process has appended to the same log."""
@@ -356,6 +371,10 @@ class Stream:
             if total > max_bytes:
                 return self._exact(start, end + 1)
         return self._exact(start, stop)
+
+    def plain_after(self, seq: int) -> Sequence[Event | str]:
+        """Events behind `seq` as they are kept: text as plain strings. For `seq` see `after`."""
+        return self._events[seq + 1 - self.exact_from :]
 
     def kept_after(self, seq: int, upto: int, max_bytes: int) -> list[Record]:
         """What is kept behind `seq`, folded or not, at least one record if there is any, else as in `after`.

@@ -17,6 +17,20 @@ class Account(NamedTuple):
     reported: bool
 
 
+class StoreFigures(NamedTuple):
+    """What is to be said of a store that processes share. Bytes and commands are since the start of the process."""
+
+    commands: int
+    """That wrote streams down."""
+    written_bytes: int
+    exposed_events: int
+    """Events of running streams that would be lost with this process."""
+    durable: bool
+    """Whether the store takes what is written."""
+    mirrors: int
+    """Streams of other processes that are copied here."""
+
+
 class Metrics:
     """What the house tells of itself. Times are in seconds; every label comes from a closed set."""
 
@@ -65,7 +79,10 @@ class Metrics:
         """It reads no more."""
 
     def resumed(self, result: str, replayed: int) -> None:
-        """Somebody came back to a stream: `kept`, `gap`, `reset`, `snapshot`, `finished`, `expired` or `denied`."""
+        """Somebody came back to a stream.
+
+        `kept`, `gap`, `reset`, `rewind`, `snapshot`, `finished`, `expired` or `denied`.
+        """
 
     def slow_consumer(self, action: str) -> None:
         """A slow reader's text was merged, or its connection aborted."""
@@ -87,6 +104,15 @@ class Metrics:
 
     def store_bytes(self, count: int) -> None:
         """Memory taken by logs."""
+
+    def watch_store(self, look: Callable[[], StoreFigures]) -> None:
+        """`look` tells of the shared store, in any thread; it is asked when somebody wants to know."""
+
+    def flushed(self, seconds: float) -> None:
+        """What was new was written to the shared store, or could not be."""
+
+    def froze(self) -> None:
+        """The process stood still for so long that others may have taken its streams."""
 
     def drain_remaining(self, count: int) -> None:
         """Streams still running while the process goes away."""

@@ -16,8 +16,9 @@ from bench import cli
 from bench.cli import main
 from bench.load import Load
 from bench.progress import Progress
-from bench.running import Bed, BenchError, free_port, started
+from bench.running import Bed, started
 from bench.scenarios import SCENARIOS, Case, Scenario
+from bench.spawning import BenchError, free_port
 from bench.targets import ROOT, custom, known
 
 ANYWHERE = Bed(None, None, False, 4096)

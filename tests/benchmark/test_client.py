@@ -7,7 +7,7 @@ from bench.client import Client
 from bench.drive import Watch, figures, run
 from bench.load import Load, Order, Request
 from bench.loop import Loop
-from bench.running import free_port
+from bench.spawning import free_port
 from bench.upstream import Upstream
 from tests.benchmark.parts import END, HEAD, Script, chunk, scripted, token
 

@@ -135,8 +135,14 @@ async def test_the_same_source_serves_many_streams_at_once(source: Source) -> No
 async def test_a_cancelled_source_pours_nothing_more(source: Source) -> None:
     """In the middle of an answer, at once; cancellation is never swallowed or translated."""
     poured: list[list[Event]] = []
-    task = asyncio.create_task(source.pour(question("drying"), poured.append))
-    await eventually(lambda: bool(poured))
+    begun = asyncio.Event()
+
+    def outlet(batch: list[Event]) -> None:
+        poured.append(batch)
+        begun.set()
+
+    task = asyncio.create_task(source.pour(question("drying"), outlet))
+    await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

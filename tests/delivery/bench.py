@@ -15,7 +15,7 @@ from gateway.events import Event, Opened, Text
 from gateway.sse import ServerEvent
 from gateway.streams.cursor import Cursor
 from gateway.streams.ids import Place, parse_place
-from gateway.streams.stream import DEFAULT_BOUNDS, Bounds
+from gateway.streams.stream import DEFAULT_BOUNDS, Bounds, Stream
 from tests.doubles import DONE, END, ManualLoop, RecordingMetrics, RecordingSink, stream_of
 
 NATIVE = NativeDialect(default_model="m", grace_s=30, grace_max_s=60)
@@ -74,6 +74,10 @@ class Bench:
         self.loop.turn()
         return reader
 
+    def adopt(self, reader: "Reader") -> None:
+        """See to its end."""
+        self._readers.append(reader)
+
     def append(self, *events: Event) -> None:
         """All in one batch; nobody has a turn of the loop."""
         self.stream.append(events)
@@ -100,23 +104,44 @@ class Reader:
         rotate_at: float = float("inf"),
         asked_at: float | None = None,
         framer: Framer | None = None,
+        sink: RecordingSink | None = None,
     ) -> None:
         self.bench, self.dialect = bench, dialect
-        self.sink = RecordingSink(room)
+        self.sink = sink or RecordingSink(room)
         self.connection: Connection
+        self.cursor: Cursor
 
         async def run() -> Ending:
             encoder = dialect.encoder(bench.stream, unnamed=unnamed)
             with bench.framers.lend(bench.stream, encoder, self.sink.packing) as lent:
-                cursor = Cursor(bench.stream, place)
+                self.cursor = Cursor(bench.stream, place)
                 self.connection = Connection(
-                    cursor, framer or lent, self.sink, bench.heart, bench.patience, bench.metrics
+                    self.cursor, framer or lent, self.sink, bench.heart, bench.patience, bench.metrics
                 )
                 self.connection.comes_back, self.connection.rotate_at = comes_back, rotate_at
                 self.connection.asked_at = asked_at
                 return await self.connection.run(retry_ms=1500 if dialect.resumable else 0)
 
         self.task = bench.loop.create_task(run())
+
+    def goes_on_in(self, successor: Stream) -> "Reader":
+        """The same client's reading of what goes on with its stream, as delivery goes on with it; had a few turns."""
+        again = Reader.__new__(Reader)
+        again.bench, again.dialect, again.sink = self.bench, self.dialect, self.sink
+
+        async def run() -> Ending:
+            encoder = self.dialect.encoder(successor, unnamed=False)
+            with self.bench.framers.lend(successor, encoder, self.sink.packing) as framer:
+                again.cursor = Cursor(successor, self.cursor.place)
+                again.connection = Connection(
+                    again.cursor, framer, self.sink, self.bench.heart, self.bench.patience, self.bench.metrics
+                )
+                return await again.connection.run(greet=False)
+
+        again.task = self.bench.loop.create_task(run())
+        self.bench.adopt(again)
+        self.bench.loop.turn()
+        return again
 
     def ending(self) -> Ending | None:
         """How it ended; None while it reads."""

@@ -6,9 +6,21 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.errors import Code, GatewayError
-from gateway.events import Citation, Event, Metadata, Reasoning, Refusal, Status, Text, TextComplete, ToolCall, Usage
+from gateway.events import (
+    Citation,
+    Event,
+    Metadata,
+    Reasoning,
+    Refusal,
+    Status,
+    Text,
+    TextComplete,
+    ToolCall,
+    Usage,
+    WholeText,
+)
 from gateway.request import StreamRequest
-from gateway.resilience.continuation import BROKEN_OFF, Continuation, go_on
+from gateway.resilience.continuation import BROKEN_OFF, Continuation, go_on, open_to_more
 from gateway.resilience.deadline import Deadline
 from gateway.sources.base import Outlet
 from tests.doubles import END, HANG, ManualLoop, RecordingMetrics, ScriptedSource, Step, question
@@ -120,11 +132,19 @@ def test_what_did_not_break_off_in_the_middle_does_not_go_on(
     [
         [Text("Once"), ToolCall(0, "{")],
         [ToolCall(0, "{}"), Text("Once")],
+        [ToolCall(0, "{}"), Citation({}), Text("Once")],
         [Text("Once"), Refusal("I")],
         [Reasoning("hm")],
         [Text("Once"), Reasoning("hm")],
     ],
-    ids=["a tool call", "text behind a tool call", "a refusal", "only reasoning", "reasoning behind text"],
+    ids=[
+        "a tool call",
+        "text behind a tool call",
+        "more behind a tool call",
+        "a refusal",
+        "only reasoning",
+        "reasoning behind text",
+    ],
 )
 def test_what_text_cannot_go_on_with_is_not_gone_on_with(loop: ManualLoop, said: list[Event]) -> None:
     """The honest error, and counted as refused."""
@@ -137,6 +157,15 @@ def test_reasoning_and_citations_that_are_done_are_no_obstacle(loop: ManualLoop)
     said: list[Event] = [Reasoning("hm"), Text("Once"), Citation({})]
     listener = loop.run(Listener(Parts([said, CUT], [[Text(" upon"), END]])).listen())
     assert (listener.text, listener.code, listener.results) == ("Once upon", None, ["continued"])
+
+
+def test_text_that_replaces_what_was_said_is_what_it_goes_on_behind(loop: ManualLoop) -> None:
+    """As clients show it."""
+    listener = Listener(Parts([[Text("Twice"), WholeText("Once")], CUT], [[Text(" upon"), END]]))
+    loop.run(listener.listen())
+    assert listener.parts.asked[1] == question().continued("Once")
+    assert open_to_more([WholeText("Once")])
+    assert not open_to_more([WholeText("")])
 
 
 def test_a_source_that_does_not_continue_is_poured_as_it_is(loop: ManualLoop) -> None:
@@ -194,7 +223,7 @@ def test_silence_breaks_an_answer_off(loop: ManualLoop) -> None:
 def test_the_total_time_is_for_all_parts_together(loop: ManualLoop, second: float) -> None:
     """Whether it is over in the first part or in a later one; then nobody is called again."""
     lively: list[Step] = [step for _ in range(99) for step in (20.0, [Text("b")])]
-    listener = loop.run(Listener(Parts([[Text("a")], CUT], [second, *lively]), total_s=50.0).listen())
+    listener = loop.run(Listener(Parts([[Text("a")], 10.0, CUT], [second, *lively]), total_s=50.0).listen())
     assert (listener.code, listener.results, loop.time()) == (Code.UPSTREAM_TIMEOUT, ["failed"], 1050.0)
     listener = loop.run(Listener(Parts(lively), total_s=50.0).listen())
     assert (listener.code, listener.results, loop.time()) == (Code.UPSTREAM_TIMEOUT, [], 1100.0)

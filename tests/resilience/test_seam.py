@@ -68,6 +68,9 @@ def test_a_repetition_is_dropped_however_it_is_cut(text: str, said: str, new: st
         ("if x:\n" + " " * 20, " " * 20 + "return"),
         ("", " hello"),
         ("ha", "ha ha"),
+        ("if x:\n   ", " return 1"),
+        (f"Curious things happen. {LONG}", "Curious things happened."),
+        ("-" * 50 + LONG, "-" * 50 + "\n"),
         (FOX, FOX[20:35]),
         (FOX, "The quick brown "),
     ],
@@ -81,13 +84,16 @@ def test_a_repetition_is_dropped_however_it_is_cut(text: str, said: str, new: st
         "deep indentation",
         "no text at all",
         "a short text",
+        "indentation in two pieces",
+        "a sentence that begins like one long ago",
+        "a ruler as long ago",
         "words from the middle, and the end",
         "the first words, and the end",
     ],
 )
 def test_what_is_no_repetition_comes_through_as_it_is(text: str, said: str) -> None:
     """Byte for byte; too few characters, or the same one again and again, are no repetition."""
-    assert said_behind(text, said) == said_behind(text, *said) == said
+    assert said_behind(text, said) == said_behind(text, *said) == said_behind(text, said[:7], said[7:]) == said
 
 
 TEXT = st.text(alphabet="abcdefgh \n", max_size=60)
@@ -139,6 +145,13 @@ def test_no_more_is_held_than_may_be_a_repetition() -> None:
     blank = [seam.feed(" ") for _ in range(2 * OVERLAP_MAX) if not seam.closed]
     assert seam.closed
     assert len("".join(blank)) >= OVERLAP_MAX - 1
+
+
+def test_a_repetition_that_is_whole_is_not_waited_with() -> None:
+    """Nothing longer can come of it, so that the next piece is not held up."""
+    seam = Seam(FOX[:43])
+    assert seam.feed(FOX[31:43]) == ""
+    assert seam.closed
 
 
 def poured_behind(text: str, *batches: list[Event], flush: bool = True) -> list[list[Event]]:

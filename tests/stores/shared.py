@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator
 
 from gateway.events import Record, Text
 from gateway.stores.keys import Keys
+from gateway.stores.pieces import all_pieces
 from gateway.stores.redis_client import Clients, connect
-from gateway.stores.redis_log import Found, Producer, RedisLog, all_pieces
+from gateway.stores.redis_log import Found, Producer, RedisLog
 from gateway.streams.stream import Stream
 from tests.redis_server import RedisServer
 

@@ -7,6 +7,8 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
+from gateway.stores.batch import Batch
+from gateway.stores.courier import Courier
 from gateway.stores.inbox import MESSAGES_MAX, Inbox, Kind, Message, parse
 from gateway.stores.keys import Keys
 from gateway.streams.ids import new_sid
@@ -14,6 +16,11 @@ from tests.redis_server import RedisServer
 
 KEYS = Keys("t")
 SID = new_sid()
+
+
+def carried(commands: Redis) -> Courier:
+    """What carries messages to this Redis."""
+    return Courier(lambda: Batch(commands, 0.5))
 
 
 async def read(commands: Redis, inbox: Inbox) -> list[Message | None]:
@@ -24,7 +31,7 @@ async def read(commands: Redis, inbox: Inbox) -> list[Message | None]:
 
 async def test_what_is_sent_arrives(commands: Redis) -> None:
     """All kinds, in order, with what they carry and who said it."""
-    mine, yours = Inbox(commands, KEYS, "mine"), Inbox(commands, KEYS, "yours")
+    mine, yours = Inbox(carried(commands), KEYS, "mine"), Inbox(carried(commands), KEYS, "yours")
     await mine.send("yours", Kind.CANCEL, SID, reason="caller", fast=True)
     await mine.send("yours", Kind.READING, SID)
     await mine.send("yours", Kind.LEFT, SID, readers=2)
@@ -40,7 +47,7 @@ async def test_what_is_sent_arrives(commands: Redis) -> None:
 
 async def test_an_inbox_that_nobody_reads_is_bounded_and_goes_away(commands: Redis, redis_server: RedisServer) -> None:
     """Messages to the dead cost a little for a few minutes."""
-    inbox = Inbox(commands, KEYS, "mine")
+    inbox = Inbox(carried(commands), KEYS, "mine")
     for _ in range(2 * MESSAGES_MAX + 200):
         await inbox.send("dead", Kind.WAKE, SID)
     assert MESSAGES_MAX <= redis_server.command("XLEN", KEYS.inbox("dead")) <= MESSAGES_MAX + 200

@@ -41,6 +41,7 @@ class Holder:
             command_s=0.3,
             on_loss=on_loss or (lambda: self.told.append("loss")),
             on_lapse=lambda: self.told.append("lapse"),
+            on_relapse=lambda: self.told.append("relapse"),
             clock=self.clock,
         )
 
@@ -285,3 +286,13 @@ class TestHeldBy:
         me.clock.advance(LEASE_S)
         await me.lease.renew()
         assert not await me.lease.held_by("other")
+
+
+async def test_a_redis_that_forgot_its_last_second_is_noticed_once(commands: Redis, redis_server: RedisServer) -> None:
+    """As after a restart from its last save: the era is the same, only the newest writes are missing."""
+    holder = Holder(commands)
+    await holder.settle()
+    redis_server.command("SET", KEYS.beats("me"), "2")
+    for _ in range(3):
+        assert await holder.lease.renew()
+    assert holder.told == ["relapse"]

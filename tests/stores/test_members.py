@@ -35,6 +35,7 @@ class Instance:
             command_s=0.3,
             on_loss=lambda: None,
             on_lapse=lambda: None,
+            on_relapse=lambda: None,
             clock=self.clock,
         )
         self.members = Membership(commands, KEYS, self.lease, clock=self.clock)

@@ -7,8 +7,9 @@ import pytest
 
 from gateway.events import Audio, AudioEvicted, Event, Failed, Metadata, Opened, Status, Text, TextComplete
 from gateway.stores.entries import ENTRY_MAX_BYTES, BrokenEntry
+from gateway.stores.pieces import Piece, all_pieces, new_pieces
 from gateway.stores.redis_client import Clients
-from gateway.stores.redis_log import MISSING, OK, SUPERSEDED, Piece, RedisLog, all_pieces, is_stale, new_pieces
+from gateway.stores.redis_log import MISSING, OK, SUPERSEDED, RedisLog, is_stale
 from gateway.streams.lineage import Lineage
 from gateway.streams.stream import Bounds, State, Stream
 from tests.doubles import ALICE, DONE, END, question, stream_of
@@ -52,7 +53,7 @@ async def test_a_stream_is_found_as_it_was_written(log: RedisLog) -> None:
     stream = stream_of(OPENED, Text("a"), metadata={"k": 1})
     assert await write(log, stream) == OK
     stream.append([Text("b"), Metadata({"x": 1})])
-    stream.poured = 3
+    stream.asides = 1
     assert await _append(log, stream, 2) == b"1-4"
     found = await log.load(stream.sid)
     assert found is not None
@@ -135,7 +136,7 @@ async def test_entries_are_bounded(log: RedisLog) -> None:
     stream = stream_of(OPENED)
     await write(log, stream)
     stream.append([Text(f"{n:100}€") for n in range(3000)])
-    stream.poured = 3000
+    stream.asides = 1
     pieces = _new(stream, 1)
     assert len(pieces) > 4
     assert all(len(piece.body) <= ENTRY_MAX_BYTES for piece in pieces)
@@ -221,7 +222,7 @@ async def test_scripts_are_loaded_where_they_are_not_known(log: RedisLog, redis_
 async def test_one_of_many_claims_wins(log: RedisLog) -> None:
     """The others hear who has it; what was said last is known, and the log goes on one place later."""
     stream = stream_of(OPENED, Text("a"), Text("b"))
-    stream.poured = 2
+    stream.asides = 1
     await write(log, stream)
     claimers = [US._replace(instance=f"i{n}") for n in range(20)]
     claims = await asyncio.gather(

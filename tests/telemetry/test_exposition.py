@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.telemetry.metrics import Account, Metrics
+from gateway.telemetry.metrics import Account, Metrics, StoreFigures
 from gateway.telemetry.prometheus import PrometheusMetrics
 
 EXPECTED = Path(__file__).parent / "exposition.txt"
@@ -35,11 +35,14 @@ def play(metrics: Metrics) -> None:
         metrics.reader_left(dialect, "finished")
     metrics.reader_left("native", "gone")
     metrics.no_first_token("provider_timeout_first")
+    metrics.taken_over("continued", "native")
+    metrics.taken_over("lost", "native")
     metrics.continuation("continued")
     metrics.continuation("refused")
     metrics.late_events(3)
     metrics.resumed("kept", 7)
     metrics.resumed("gap", 0)
+    metrics.resumed("rewind", 0)
     metrics.slow_consumer("merged")
     metrics.heartbeats(5)
     for _ in range(3):
@@ -48,6 +51,9 @@ def play(metrics: Metrics) -> None:
     metrics.refused("NOT_FOUND")
     metrics.store_bytes(123456)
     metrics.drain_remaining(2)
+    metrics.watch_store(lambda: StoreFigures(640, 98765, 21, durable=True, mirrors=4))
+    metrics.flushed(0.003)
+    metrics.froze()
     metrics.log_lines_dropped(11)
 
 
@@ -79,7 +85,7 @@ def test_every_histogram_counts_what_is_in_its_last_bucket() -> None:
     metrics = PrometheusMetrics()
     play(metrics)
     families = [f for f in text_string_to_metric_families(metrics.render().decode()) if f.type == "histogram"]
-    assert len(families) == 9
+    assert len(families) == 10
     for family in families:
         for labels, buckets in _buckets(family).items():
             assert buckets == sorted(buckets)

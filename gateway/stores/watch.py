@@ -1,0 +1,99 @@
+"""Watch: looks whether the instances live on which somebody here depends, and after the streams of those that died."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from redis.exceptions import RedisError
+
+from gateway.errors import Code, GatewayError
+from gateway.stores.members import Membership
+from gateway.stores.mirrors import Mirrors
+from gateway.streams.store import Producer
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.25
+SWEEP_S = 2.0
+SWEPT_AT_ONCE = 50
+"""Streams of dead instances that are looked after in one sweep, so that nothing else waits for it."""
+
+
+class Watch:
+    """Tells `producer` of streams that are bereft, and of instances whose readers are gone with them.
+
+    `over` is told the name and the instance of a stream that needs nobody any more.
+    """
+
+    def __init__(
+        self, members: Membership, mirrors: Mirrors, producer: Producer, over: Callable[[str, str], None]
+    ) -> None:
+        self._members = members
+        self._mirrors = mirrors
+        self._producer = producer
+        self._over = over
+        self._tasks: list[asyncio.Task[None]] = []
+        self.readers_at: dict[str, str] = {}
+        """Where the instances can be asked that read streams of ours."""
+
+    def start(self) -> None:
+        """Look from now on."""
+        self._tasks = [
+            asyncio.create_task(_again(self.look, LOOK_S), name="watch"),
+            asyncio.create_task(_again(self.sweep, SWEEP_S), name="sweep"),
+        ]
+
+    async def stop(self) -> None:
+        """Look no more."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def look(self) -> None:
+        """Once: at those who make what is read here, and at those who read what is made here."""
+        read: dict[tuple[str, str], list[str]] = {}
+        for mirror in self._mirrors:
+            if mirror.stream.readers and not mirror.stream.ended:
+                read.setdefault((mirror.producer, mirror.at), []).append(mirror.stream.sid)
+        for (instance, at), sids in read.items():
+            if not await self._members.alive(instance, at):
+                for sid in sids:
+                    await self._bereft(sid, read_here=True)
+        for instance, at in list(self.readers_at.items()):
+            if not await self._members.alive(instance, at):
+                del self.readers_at[instance]
+                self._producer.told_of_death(instance)
+
+    async def sweep(self) -> None:
+        """Once: at all that have not said goodbye, and at what those have left that are dead."""
+        for instance, at in (await self._members.others()).items():
+            if await self._members.alive(instance, at):
+                continue
+            sids = await self._members.streams_of(instance)
+            for sid in sids[:SWEPT_AT_ONCE]:
+                if await self._bereft(sid, read_here=False):
+                    self._over(sid, instance)
+            if not sids:
+                await self._members.bury(instance)
+
+    async def _bereft(self, sid: str, *, read_here: bool) -> bool:
+        """Have somebody go on with it; whether there is nothing to go on with."""
+        try:
+            return await self._producer.bereft(sid, read_here=read_here)
+        except GatewayError as error:
+            if error.code in (Code.STREAM_NOT_FOUND, Code.STREAM_EXPIRED):
+                return True
+            log.warning("nobody goes on with a stream: %s", error, extra={"stream_id": sid})
+        return False
+
+
+async def _again(look: Callable[[], Awaitable[None]], every_s: float) -> None:
+    while True:
+        await asyncio.sleep(every_s)
+        try:
+            await look()
+        except (RedisError, OSError, TimeoutError):
+            log.debug("Redis is away", exc_info=True)
+        except Exception:
+            log.exception("a look at the other instances failed")
