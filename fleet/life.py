@@ -24,7 +24,7 @@ class Times:
 
     start_s: float = 20.0
     watchdog_s: float = 2.0
-    abort_s: float = 1.0
+    abort_s: float = 0.2
     stop_s: float = 45.0
     restart_s: float = 0.2
     restart_max_s: float = 5.0

@@ -209,6 +209,8 @@ class Hub:
             return
         self._cancel_unread(work, request.grace_s)
         self._readership.orphaned(work.stream)
+        if self._shared is not None:
+            self._shared.orphaned(work.stream)
 
     def expect_reader(self, work: Work, within_s: float) -> None:
         """Its reader was cut off elsewhere and is on its way: grant it so much time, at least."""
@@ -291,12 +293,22 @@ class Hub:
             work.orphan_timer.cancel()
             work.orphan_timer = None
             self._readership.adopted(work.stream)
+            if self._shared is not None:
+                self._shared.adopted(work.stream)
 
     def _supersede(self, caller: Caller, session_id: str | None) -> None:
         """The session asks something new: what it left behind unread has no reader to hope for."""
         if session_id is not None:
             for sid in self._readership.superseded(caller, session_id):
                 self.cancel_here(sid, SUPERSEDED)
+            if self._shared is not None:
+                self._shared.supersede(caller, session_id)
+
+    def supersede_here(self, sid: str) -> None:
+        """Its session asked something new in another process."""
+        work = self._running.get(sid)
+        if work is not None and work.orphan_timer is not None and not self._readership.any(sid):
+            self._cancel(work, SUPERSEDED)
 
     def _cancel(self, work: Work, reason: str) -> None:
         """Seal the log, then stop the pipeline: it closes the source and appends the terminal event."""
@@ -314,8 +326,7 @@ class Hub:
         if not stream.ended:
             # Cancelled from outside before its first step, as when the loop itself is closed.
             stream.finish(work.pipeline.cancelled(stream))
-        if work.orphan_timer is not None:
-            work.orphan_timer.cancel()
+        self._adopt(work)
         if self._running.get(stream.sid) is work:
             del self._running[stream.sid]
         self._readership.ended(stream)

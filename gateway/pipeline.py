@@ -113,10 +113,11 @@ class Pipeline:
     def _feed_behind(self, stream: Stream) -> Callable[[Sequence[Event]], Sequence[Event]]:
         """The stages, standing where the log stands."""
         feed = self._feed
+        if self.exact:
+            # Also where nothing but facts was said so far: they must not stand in the log twice.
+            return Rest(feed, stream) if stream.poured else feed
         if not stream.content_events:
             return feed
-        if self.exact:
-            return Rest(feed, stream)
         feed([event for event in stream.events() if event.is_content])
         return feed
 

@@ -90,7 +90,8 @@ class Stream(Section):
     silence_s: Seconds = 30
     total_s: Seconds = 900
     follower_s: Seconds = 30
-    grace_s: float = Field(30, ge=0, le=3600)
+    # Of the same type whether it is set or not: it is part of what makes two questions the same.
+    grace_s: float = Field(30.0, ge=0, le=3600)
     grace_max_s: float = Field(600, ge=0, le=86_400)
     retention_s: Seconds = 600
     max_bytes: Bytes = 2 * 1024**2

@@ -75,6 +75,10 @@ class Succession:
         """Somebody cancelled a stream of ours in another process."""
         self._hub.cancel_here(sid)
 
+    def told_of_new_question(self, sid: str) -> None:
+        """The session of a stream of ours has asked something new in another process."""
+        self._hub.supersede_here(sid)
+
     def told_of_readers(self, sid: str, process: str, *, reading: bool) -> None:
         """Another process begins or ceases to read a stream of ours for its clients."""
         self._hub.read_elsewhere(sid, process, reading=reading)
@@ -110,7 +114,7 @@ class Succession:
             return (await self._take_over(stream)).ended
         graceful = stream.request.on_disconnect is OnDisconnect.GRACE
         wait_s = max(AWAITED_S, stream.request.grace_s if graceful else 0.0)
-        self._waiting[sid] = asyncio.get_running_loop().call_later(wait_s, self._give_up_waiting, sid)
+        self._waiting[sid] = asyncio.get_running_loop().call_later(wait_s, self._give_up_waiting, sid, stream.epoch)
         return False
 
     # Taking over.
@@ -150,16 +154,16 @@ class Succession:
         except GatewayError:
             return None
 
-    def _give_up_waiting(self, sid: str) -> None:
-        task = asyncio.create_task(self._end_unread(sid), name=f"end {sid}")
+    def _give_up_waiting(self, sid: str, epoch: int) -> None:
+        task = asyncio.create_task(self._end_unread(sid, epoch), name=f"end {sid}")
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
-    async def _end_unread(self, sid: str) -> None:
-        """Nobody came back for a stream whose process is gone: end it honestly."""
+    async def _end_unread(self, sid: str, epoch: int) -> None:
+        """Nobody came back for a stream whose process is gone, or it would be in another epoch: end it honestly."""
         try:
             stream = await self._store.look_up(sid)
-            if not stream.ended and await self._store.is_bereft(stream):
+            if stream.epoch == epoch and not stream.ended and await self._store.is_bereft(stream):
                 heir = await self._claim(stream)
                 if not heir.mirrored and not heir.ended:
                     self._end(heir)

@@ -110,6 +110,15 @@ class ScriptedStore:
     async def ask_to_cancel(self, stream: Stream) -> None:
         self.asked.append(("ask_to_cancel", stream.sid))
 
+    def orphaned(self, stream: Stream) -> None:
+        self.asked.append(("orphaned", stream.sid))
+
+    def adopted(self, stream: Stream) -> None:
+        self.asked.append(("adopted", stream.sid))
+
+    def supersede(self, owner: Caller, session: str) -> None:
+        self.asked.append(("supersede", session))
+
     def announce(self, sid: str, *, reading: bool) -> None:
         self.asked.append(("reading" if reading else "left", sid))
 

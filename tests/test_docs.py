@@ -17,8 +17,10 @@ from gateway.delivery.http import stream_headers
 from gateway.delivery.response import HEADERS
 from gateway.dialects.native import _Body, told
 from gateway.errors import Code
+from gateway.request import Caller
 from gateway.routes.streams import CONTROLS
 from gateway.settings import NOT_YET, PREFIX, Section, Settings, load
+from gateway.stores.keys import Keys
 from gateway.telemetry.prometheus import PrometheusMetrics
 from tests.documents import DOCUMENTS, ROOT, anchors, blocks, links, names_in, prose_of, table, text_of
 from tests.doubles import stream_of
@@ -128,9 +130,9 @@ def test_every_state_and_every_warning_is_in_its_table() -> None:
     """Their words are collected from the code, where they are written as literals."""
     code = "\n".join(SOURCES.values())
     answers = "\n".join(SOURCES[ROOT / "gateway" / name] for name in ("dialects/native.py", "routes/refusals.py"))
-    states = re.findall(r'"state": "(\w+)"', answers) + re.findall(r'send_away(?:_all)?\("(\w+)"', code)
+    states = re.findall(r'"state": "(\w+)"', answers) + re.findall(r'(?:send_away(?:_all)?|Status)\("(\w+)"', code)
     assert set(table("api.md", "State", "When")) == set(states)
-    warnings = re.findall(r'(?:Warned|_lose)\(\s*"([A-Z_]+)"', code) + re.findall(r'"code": "([A-Z_]+)"', answers)
+    warnings = re.findall(r'(?:Warned|_lose|Lost)\(\s*"([A-Z_]+)"', code) + re.findall(r'"code": "([A-Z_]+)"', answers)
     assert set(table("api.md", "Code", "Meaning")) == set(warnings)
 
 
@@ -172,12 +174,26 @@ def test_every_metric_is_in_the_table_with_its_type_and_labels() -> None:
     assert said == {series.name: (series.kind, set(series.label_names)) for series in PrometheusMetrics().series}
 
 
+def test_every_key_in_redis_is_in_the_table() -> None:
+    """Whoever must say what is stored where finds all of it."""
+    keys, owner = Keys("ssegw"), Caller("t", "u", None)
+    built = {made for made in vars(keys).values() if isinstance(made, str) and made.startswith("ssegw:")} - {
+        keys.log("%s")
+    }
+    built |= {keys.log("SID"), keys.meta("SID"), keys.lease("ID"), keys.inbox("ID"), keys.streams("ID")}
+    built |= {keys.idempotency(owner, "k"), keys.mine(owner)}
+    verbs = [name for name in vars(Keys) if not name.startswith("_")]
+    assert len(built) == len(verbs) + 3
+    listed = set(table("operations.md", "Key", "Type", "Holds", "Kept"))
+    assert listed == {re.sub(r"[0-9a-f]{40}", "DIGEST", name) for name in built}
+
+
 def test_every_outcome_of_a_stream_and_of_a_connection_is_told() -> None:
     """The closed sets behind the labels `outcome` and `ending`."""
     outcomes = {*_OUTCOME_OF_REASON.values(), *_OUTCOME_OF_CODE.values()} | set(
-        re.findall(r'"((?:provider|caller|ok)\w*)"', SOURCES[ROOT / "gateway" / "hub.py"])
+        re.findall(r'"((?:provider_|caller_|ok)\w*)"', SOURCES[ROOT / "gateway" / "accounting.py"])
     )
-    assert {"ok", "caller_cancel", "provider_error", "provider_timeout_first"} <= outcomes
+    assert {"ok", "handed_over", "caller_cancel", "provider_error", "provider_timeout_first"} <= outcomes
     assert outcomes <= names_in(prose_of(ROOT / "docs" / "operations.md").replace("\n", " "))
     rows = table("operations.md", "Series", "Type", "Labels", "Meaning")
     assert names_in(rows["ssegw_readers_left_total"]["Meaning"]) == {ending.value for ending in Ending}

@@ -3,17 +3,18 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import pytest
 
 from gateway.errors import Code, GatewayError
-from gateway.events import NOT_DURABLE, Completed, Event, Failed, Opened, Status, Text
+from gateway.events import NOT_DURABLE, SUPERSEDED, Completed, Event, Failed, Opened, Status, Text
 from gateway.hub import Hub
 from gateway.pipeline import Pipeline
 from gateway.request import OnDisconnect, StreamRequest
 from gateway.streams.lineage import EXACT, FIRST_EPOCH, Lineage
-from gateway.streams.stream import DEFAULT_BOUNDS, Stream
+from gateway.streams.stream import DEFAULT_BOUNDS, State, Stream
 from gateway.succession import AWAITED_S, Succession
 from gateway.telemetry.metrics import Account
 from tests.doubles import (
@@ -444,6 +445,17 @@ def test_who_comes_back_meanwhile_is_not_waited_for(process: Process) -> None:
     assert process.store.said("claim") == [here.sid]
 
 
+def test_a_stream_that_lost_its_process_twice_is_waited_for_anew(process: Process) -> None:
+    """A deploy ends one process after the other: its reader came back after the first, and is on its way again."""
+    stream = process.orphan(Text("a"), grace_s=10.0)
+    process.bereft(stream)
+    process.store.mirrors[stream.sid] = again = continued(stream)
+    again.mirrored = True
+    process.loop.advance(60, 1)
+    assert process.store.said("claim") == []
+    assert not again.ended
+
+
 def test_a_stream_that_is_gone_is_said_to_be(process: Process) -> None:
     """So that it is struck off the list of what the dead left."""
     with pytest.raises(GatewayError) as raised:
@@ -541,3 +553,29 @@ def test_nothing_is_left_to_others_while_the_store_is_away(process: Process) -> 
     assert isinstance(stream.terminal, Completed)
     assert stream.terminal.finish_reason == "draining"
     assert [account.outcome for account in process.accounts] == ["gateway_drain"]
+
+
+# Sessions.
+
+
+def test_an_orphan_is_superseded_by_its_session_in_another_process(process: Process) -> None:
+    """Nobody will come back for the old answer; one that is read goes on."""
+    orphan, read = process.open(session_id="s1"), process.open(session_id="s2")
+    with process.reading(orphan):
+        pass
+    with process.reading(read):
+        for stream in (orphan, read):
+            process.call(partial(process.succession.told_of_new_question, stream.sid))
+        process.loop.turn()
+        assert (orphan.state, orphan.seal_reason) == (State.CANCELLED, SUPERSEDED)
+        assert not read.ended
+
+
+def test_a_session_that_asks_something_new_is_heard_by_all_processes(process: Process) -> None:
+    """And so are its orphans, and that one is none any more."""
+    stream = process.open(session_id="s1")
+    for _ in range(2):
+        with process.reading(stream):
+            pass
+    told = [asked for asked in process.store.asked if asked[0] in ("supersede", "orphaned", "adopted")]
+    assert told == [("supersede", "s1"), ("orphaned", stream.sid), ("adopted", stream.sid), ("orphaned", stream.sid)]

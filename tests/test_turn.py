@@ -179,3 +179,86 @@ async def test_without_a_loop_it_takes_the_running_one() -> None:
     diary.write("b")
     await asyncio.sleep(0)
     assert diary.lines == ["read a", "wrote b"]
+
+
+# In doubt.
+
+
+class Doubt:
+    """Whether this process may still speak for its streams."""
+
+    def __init__(self) -> None:
+        self.is_in_doubt = False
+        self.asked = 0
+
+    def __call__(self) -> bool:
+        self.asked += 1
+        return self.is_in_doubt
+
+
+@pytest.fixture
+def doubt(diary: Diary) -> Doubt:
+    """None yet."""
+    diary.turn.doubt = doubt = Doubt()
+    return doubt
+
+
+def test_nothing_is_written_while_the_turn_is_in_doubt(loop: ManualLoop, diary: Diary, doubt: Doubt) -> None:
+    """What was read is worked off all the same; it all waits, in order, and nothing is scheduled meanwhile."""
+    doubt.is_in_doubt = True
+    diary.read("a", then=lambda: diary.write("A"))
+    loop.turn()
+    diary.write("B")
+    loop.turn()
+    assert diary.lines == ["read a"]
+    assert nothing_is_scheduled(loop)
+    doubt.is_in_doubt = False
+    diary.turn.reopen()
+    assert diary.lines == ["read a", "wrote A", "wrote B"]
+
+
+def test_what_comes_while_in_doubt_waits_for_the_reopening(loop: ManualLoop, diary: Diary, doubt: Doubt) -> None:
+    """The doubt does not end by itself, even where it is not asked again; behind it everything is as before."""
+    doubt.is_in_doubt = True
+    assert diary.turn.in_doubt()
+    doubt.is_in_doubt = False
+    diary.read("a")
+    diary.write("A")
+    loop.turn()
+    assert (diary.lines, diary.turn.in_doubt()) == ([], True)
+    diary.turn.reopen()
+    assert (diary.lines, diary.turn.in_doubt()) == (["read a", "wrote A"], False)
+    diary.write("B")
+    loop.turn(1)
+    assert diary.lines[-1] == "wrote B"
+
+
+def test_a_doubt_that_comes_back_closes_again(loop: ManualLoop, diary: Diary, doubt: Doubt) -> None:
+    """A process may stand still twice before it has found out about the first time."""
+    doubt.is_in_doubt = True
+    diary.write("A")
+    loop.turn()
+    diary.turn.reopen()
+    assert diary.lines == []
+    doubt.is_in_doubt = False
+    diary.turn.reopen()
+    diary.turn.reopen()
+    assert diary.lines == ["wrote A"]
+
+
+def test_a_reopening_without_a_doubt_does_nothing(loop: ManualLoop, diary: Diary, doubt: Doubt) -> None:
+    """What is due is done in its turn."""
+    diary.write("A")
+    diary.turn.reopen()
+    assert diary.lines == []
+    loop.turn(1)
+    assert diary.lines == ["wrote A"]
+
+
+def test_much_that_is_read_in_doubt_is_worked_off_and_not_kept(loop: ManualLoop, diary: Diary, doubt: Doubt) -> None:
+    """The bound on what waits to be worked off holds then too."""
+    doubt.is_in_doubt = True
+    assert diary.turn.in_doubt()
+    diary.read("a", READ_MAX_BYTES)
+    diary.read("b")
+    assert diary.lines == ["read a", "read b"]

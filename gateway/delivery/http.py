@@ -148,19 +148,22 @@ class Delivery:
     async def deliver(self, request: web.Request, reading: Reading) -> web.StreamResponse:
         """Answer `request` with the stream. Raises `GatewayError` while the status is still ours to choose."""
         stream, dialect = reading.stream, reading.dialect
-        if reading.place is not None and Cursor(stream, reading.place).done:
+        # Before it waits for anything: what comes meanwhile is new to the client, and not to be folded.
+        cursor = Cursor(stream, reading.place)
+        if reading.place is not None and cursor.done:
             self._metrics.resumed("finished", 0)
             return web.Response(status=204, headers=stream_headers(stream))
         if dialect.holds_headers and not stream.begun:
             stream = await self._until_begun(stream)
-            reading = reading._replace(stream=stream)
+            if stream is not cursor.stream:
+                cursor = Cursor(stream, reading.place)
         if dialect.holds_headers and not stream.content_events:
             refuse_ended(stream)
         protocol = request.protocol
         assert isinstance(protocol, GatewayProtocol)
         response, head, chunked = answer(request, stream.sid)
         sink = SseSink(protocol, self._turn, chunked=chunked, head=head)
-        ending = await self._read_on(request, reading, sink)
+        ending = await self._read_on(request, reading, cursor, sink)
         if ending in (Ending.SLOW, Ending.GONE, Ending.BROKEN, Ending.SUPERSEDED):
             sink.abort()
         else:
@@ -193,19 +196,18 @@ class Delivery:
             await waiter.wait(lambda: stream.begun or stream.given_up, limit_s)
         return stream.given_up
 
-    async def _read_on(self, request: web.Request, reading: Reading, sink: SseSink) -> Ending:
+    async def _read_on(self, request: web.Request, reading: Reading, cursor: Cursor, sink: SseSink) -> Ending:
         """Read the stream, and go on in its successor wherever it has one: the client need not notice."""
-        ending, place = await self._read(request, reading, sink)
+        ending = await self._read(request, reading, cursor, sink)
         while ending is Ending.RENEWED:
-            reading = reading._replace(stream=successor_of(reading.stream), place=place)
-            ending, place = await self._read(request, reading, sink, greet=False)
+            cursor = Cursor(successor_of(cursor.stream), cursor.place)
+            ending = await self._read(request, reading, cursor, sink, greet=False)
         return ending
 
     async def _read(
-        self, request: web.Request, reading: Reading, sink: SseSink, *, greet: bool = True
-    ) -> tuple[Ending, Place | None]:
-        stream, dialect = reading.stream, reading.dialect
-        cursor = Cursor(stream, reading.place)
+        self, request: web.Request, reading: Reading, cursor: Cursor, sink: SseSink, *, greet: bool = True
+    ) -> Ending:
+        stream, dialect = cursor.stream, reading.dialect
         encoder = dialect.encoder(stream, unnamed=reading.unnamed)
         ending = Ending.GONE
         self._metrics.reader_attached(dialect.name)
@@ -222,7 +224,7 @@ class Delivery:
                 ending = await connection.run(retry_ms=self._retry_ms() if dialect.resumable else 0, greet=greet)
             finally:
                 self._account(reading, cursor, connection, ending)
-        return ending, cursor.place
+        return ending
 
     def _retry_ms(self) -> int:
         """When to come back after a lost connection: those who lost the same process must not all come at once."""

@@ -40,6 +40,8 @@ class Chores:
             key = self._keys.mine(owner)
             self._waiting.append(("ZADD", key, created_s, sid))
             self._waiting.append(("EXPIRE", key, self._kept_s))
+            # Whoever asks all day would never be rid of what is long gone.
+            self._waiting.append(("ZREMRANGEBYSCORE", key, "-inf", created_s - self._kept_s))
 
     def takes(self, sid: str, instance: str = "") -> None:
         """This instance makes the stream, and `instance` does no longer."""
@@ -52,9 +54,15 @@ class Chores:
         """This instance, or another one, makes the stream no longer."""
         self._waiting.append(("SREM", self._keys.streams(instance or self._instance), sid))
 
-    def forgets(self, sid: str, owner: Caller) -> None:
-        """Its owner has it no longer."""
-        self._waiting.append(("ZREM", self._keys.mine(owner), sid))
+    def orphaned(self, sid: str, owner: Caller, session: str) -> None:
+        """Nobody reads it: the session may supersede it, in whatever process it asks something new."""
+        key = self._keys.orphans(owner, session)
+        self._waiting.append(("SADD", key, sid))
+        self._waiting.append(("EXPIRE", key, self._kept_s))
+
+    def adopted(self, sid: str, owner: Caller, session: str) -> None:
+        """It is no orphan any more."""
+        self._waiting.append(("SREM", self._keys.orphans(owner, session), sid))
 
     def expires(self, key: str, after_s: float) -> None:
         """Keep a key so long and no longer."""

@@ -36,6 +36,8 @@ class Kind(StrEnum):
     """To the producer: the sender has readers of this stream."""
     LEFT = "left"
     """To the producer: the sender's last reader of this stream is gone."""
+    SUPERSEDE = "supersede"
+    """To the producer: the stream's session has asked something new; if nobody reads it, end it."""
     WAKE = "wake"
     """Look at this stream again."""
 

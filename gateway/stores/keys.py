@@ -48,6 +48,10 @@ class Keys:
         """String: which stream has an idempotency key of this owner, and for which request."""
         return f"{self._prefix}:key:{_digest(owner.tenant, owner.user, owner.session, key)}"
 
+    def orphans(self, owner: Caller, session: str) -> str:
+        """Set: the streams of a session that nobody reads."""
+        return f"{self._prefix}:orphans:{_digest(owner.tenant, owner.user, owner.session, session)}"
+
     def mine(self, owner: Caller) -> str:
         """Sorted set: the streams of an owner, who is the same whatever the session once a user is named."""
         session = owner.session if owner.user is None else None

@@ -152,6 +152,10 @@ class Lease:
         """Whether Redis lost its data less than `within_s` ago."""
         return self._clock() - self._lost_at < within_s
 
+    async def is_stale(self) -> bool:
+        """Whether Redis has lost its data since the last renewal, which will find it out. Raises when it is away."""
+        return self._era is not None and await self._commands.get(self._keys.era) != self._era
+
     async def held_by(self, instance: str) -> bool:
         """Whether `instance` has its lease. Never raises.
 

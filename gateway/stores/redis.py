@@ -183,7 +183,8 @@ class RedisStore:
                 # Its memory knows best whether it was ours and is gone.
                 return await self._gone(sid, caller, found)
             if not caller.may_read_what(found.owner):
-                raise GatewayError(Code.STREAM_NOT_FOUND)
+                # By the same way, so that it takes as long as for a stream that never was.
+                return await self._gone(sid, caller, None)
             stream = self._here(sid) or self._mirrors.add(found)
         if not caller.may_read_what(stream.owner):
             raise GatewayError(Code.STREAM_NOT_FOUND)
@@ -216,7 +217,7 @@ class RedisStore:
     async def _gone(self, sid: str, caller: Caller, found: Found | None) -> Stream:
         if found is not None:
             raise GatewayError(Code.STREAM_EXPIRED)
-        if self._lease.recently_lost(REWRITTEN_S):
+        if self._lease.recently_lost(REWRITTEN_S) or await self._try(self._lease.is_stale()):
             # Whoever makes it is writing it down again.
             raise _store_away()
         return await self._memory.find(sid, caller)
@@ -324,6 +325,30 @@ class RedisStore:
             kind = Kind.READING if reading else Kind.LEFT
             self._spawn(self._tell(mirror.producer, kind, sid))
 
+    def orphaned(self, stream: Stream) -> None:
+        """Let the stream's session know, in all processes."""
+        if stream.request.session_id is not None:
+            self._chores.orphaned(stream.sid, stream.owner, stream.request.session_id)
+
+    def adopted(self, stream: Stream) -> None:
+        """It is no orphan any more."""
+        if stream.request.session_id is not None:
+            self._chores.adopted(stream.sid, stream.owner, stream.request.session_id)
+
+    def supersede(self, owner: Caller, session: str) -> None:
+        """Leave a message for whoever makes an orphan of that session."""
+        self._spawn(self._supersede(owner, session))
+
+    async def _supersede(self, owner: Caller, session: str) -> None:
+        try:
+            (orphans,) = await self._logs.ask([("SMEMBERS", self._keys.orphans(owner, session))])
+            sids = [sid.decode() for sid in orphans]
+            for sid, made in zip(sids, await self._logs.epochs(sids), strict=True):
+                if made is not None and made[1] != self.instance:
+                    await self._inbox.send(made[1], Kind.SUPERSEDE, sid)
+        except AWAY:
+            log.debug("orphans were not superseded; they end by themselves", exc_info=True)
+
     async def written(self) -> None:
         """Return when all that was appended stands in Redis, or it is away."""
         await self._flusher.flush()
@@ -337,6 +362,9 @@ class RedisStore:
     def _hear(self, message: Message) -> None:
         if message.kind is Kind.CANCEL:
             self._producer.told_to_cancel(message.sid)
+            return
+        if message.kind is Kind.SUPERSEDE:
+            self._producer.told_of_new_question(message.sid)
             return
         reading = message.kind is Kind.READING
         if reading:

@@ -95,6 +95,15 @@ class SharedStore(LogStore, Protocol):
     def announce(self, sid: str, *, reading: bool) -> None:
         """Tell the process that makes a mirrored stream whether anybody reads it here; never waits."""
 
+    def orphaned(self, stream: Stream) -> None:
+        """Nobody reads a stream of ours; never waits."""
+
+    def adopted(self, stream: Stream) -> None:
+        """Somebody reads it again, or it has ended; never waits."""
+
+    def supersede(self, owner: Caller, session: str) -> None:
+        """Have the orphans of a session, which asks something new, ended wherever they are made; never waits."""
+
     async def written(self) -> None:
         """Return when all that was appended is durable, or the store is away."""
 
@@ -104,6 +113,9 @@ class Producer(Protocol):
 
     def told_to_cancel(self, sid: str) -> None:
         """Somebody cancelled a stream of ours in another process."""
+
+    def told_of_new_question(self, sid: str) -> None:
+        """The session of a stream of ours has asked something new in another process."""
 
     def told_of_readers(self, sid: str, process: str, *, reading: bool) -> None:
         """Another process begins or ceases to read a stream of ours for its clients."""

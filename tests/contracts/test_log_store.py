@@ -1,7 +1,7 @@
 """What every LogStore promises, whatever it keeps its logs in."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
@@ -11,36 +11,65 @@ from gateway.request import Caller
 from gateway.stores.memory import MemoryStore
 from gateway.streams.ids import new_sid
 from gateway.streams.store import LogStore
-from gateway.streams.stream import Stream
+from gateway.streams.stream import State, Stream, opened
+from tests.contracts.shared import Sharing
 from tests.doubles import ALICE, BOB, DONE, ManualClock, question, stream_of
+from tests.redis_server import RedisServer
 
-Make = Callable[[int, float, ManualClock], LogStore]
-
-STORES: dict[str, Make] = {
-    "memory": lambda max_bytes, retention_s, clock: MemoryStore(
-        max_bytes=max_bytes, retention_s=retention_s, clock=clock
-    ),
-}
 RETENTION_S = 600.0
 KIB = 1024
 
 
-@pytest.fixture(params=STORES)
-def make(request: pytest.FixtureRequest) -> Make:
+class Keeper:
+    """Makes stores of one kind; time passes for them, and for what they keep things in, when it is told to."""
+
+    def __init__(self, sharing: Sharing | None) -> None:
+        self._sharing = sharing
+        self._clock = ManualClock()
+
+    async def make(self, max_bytes: int = 64 * KIB) -> LogStore:
+        """A store with so much room in memory."""
+        memory = MemoryStore(max_bytes=max_bytes, retention_s=RETENTION_S, clock=self._clock)
+        return memory if self._sharing is None else (await self._sharing.join(memory)).store
+
+    async def passes(self, seconds: float) -> None:
+        """Time, for everybody alike."""
+        self._clock.advance(seconds)
+        if self._sharing is not None:
+            await self._sharing.passes(seconds)
+
+    async def has_let_go(self, store: LogStore, stream: Stream) -> bool:
+        """Whether the store keeps the stream in its memory no longer; where logs are shared it is read from there."""
+        if self._sharing is None:
+            return (await code_of_find(store, stream.sid, ALICE))[0] is Code.STREAM_EXPIRED
+        await self._sharing.settled()
+        return (found := await store.find(stream.sid, ALICE)) is not stream and found.text() == stream.text()
+
+
+Make = Callable[[int], Awaitable[LogStore]]
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def keeper(request: pytest.FixtureRequest) -> AsyncIterator[Keeper]:
+    """Of both kinds; Redis is a real one."""
+    if request.param == "memory":
+        yield Keeper(None)
+        return
+    server: RedisServer = request.getfixturevalue("redis_server")
+    async with Sharing(server, retention_s=RETENTION_S) as sharing:
+        yield Keeper(sharing)
+
+
+@pytest.fixture
+def make(keeper: Keeper) -> Make:
     """Makes a store of one kind."""
-    return STORES[request.param]
+    return keeper.make
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    """The store's idea of time."""
-    return ManualClock()
-
-
-@pytest.fixture
-def store(make: Make, clock: ManualClock) -> LogStore:
+async def store(make: Make) -> LogStore:
     """With room for 64 KiB."""
-    return make(64 * KIB, RETENTION_S, clock)
+    return await make(64 * KIB)
 
 
 def stream_of_owner(owner: Caller = ALICE) -> Stream:
@@ -100,36 +129,36 @@ async def test_only_the_owner_finds_a_stream(store: LogStore, owner: Caller, cal
 
 
 async def test_what_is_no_longer_kept_is_gone_for_its_owner_and_unknown_to_others(
-    store: LogStore, clock: ManualClock
+    store: LogStore, keeper: Keeper
 ) -> None:
     """410 tells that a stream existed, so nobody else may hear it."""
     stream = await ended(store)
-    clock.advance(RETENTION_S + 1)
+    await keeper.passes(RETENTION_S + 1)
     store.sweep()
     assert (await code_of_find(store, stream.sid, ALICE))[0] is Code.STREAM_EXPIRED
     assert await code_of_find(store, stream.sid, BOB) == await code_of_find(store, new_sid(), BOB)
 
 
-async def test_retention_begins_with_the_end(store: LogStore, clock: ManualClock) -> None:
+async def test_retention_begins_with_the_end(store: LogStore, keeper: Keeper) -> None:
     """A running stream is never swept; an ended one is kept for its time, and not for longer."""
     running, first = stream_of(), await ended(store)
     await store.create(running)
-    clock.advance(RETENTION_S - 1)
+    await keeper.passes(RETENTION_S - 1)
     second = await ended(store)
     store.sweep()
     assert await store.find(first.sid, ALICE) is first
-    clock.advance(2)
+    await keeper.passes(2)
     store.sweep()
     assert (await code_of_find(store, first.sid, ALICE))[0] is Code.STREAM_EXPIRED
     assert await store.find(second.sid, ALICE) is second
-    clock.advance(10 * RETENTION_S)
+    await keeper.passes(10 * RETENTION_S)
     store.sweep()
     assert await store.find(running.sid, ALICE) is running
 
 
-async def test_the_oldest_finished_streams_make_room(make: Make, clock: ManualClock) -> None:
+async def test_the_oldest_finished_streams_make_room(make: Make, keeper: Keeper) -> None:
     """In the order of their ends, not of their beginnings, and no more of them than needed."""
-    store = make(14 * KIB, RETENTION_S, clock)
+    store = await make(14 * KIB)
     long = stream_of_owner()
     await store.create(long)
     first = await ended(store, "x" * 3 * KIB)
@@ -139,16 +168,16 @@ async def test_the_oldest_finished_streams_make_room(make: Make, clock: ManualCl
     running = stream_of_owner()
     await store.create(running)
     running.append([Text("x" * 6 * KIB)])
-    assert (await code_of_find(store, first.sid, ALICE))[0] is Code.STREAM_EXPIRED
+    assert await keeper.has_let_go(store, first)
     assert await store.find(long.sid, ALICE) is long
     running.append([Text("x" * 3 * KIB)])
-    assert (await code_of_find(store, long.sid, ALICE))[0] is Code.STREAM_EXPIRED
+    assert await keeper.has_let_go(store, long)
     assert await store.find(running.sid, ALICE) is running
 
 
-async def test_live_streams_that_fill_the_store_keep_new_ones_out(make: Make, clock: ManualClock) -> None:
+async def test_live_streams_that_fill_the_store_keep_new_ones_out(make: Make, keeper: Keeper) -> None:
     """STORE_FULL with a time to come back; none of the live ones is harmed, and one that ends makes room."""
-    store = make(8 * KIB, RETENTION_S, clock)
+    store = await make(8 * KIB)
     live = stream_of_owner()
     await store.create(live)
     live.append([Text("x" * 8 * KIB)])
@@ -164,9 +193,9 @@ async def test_live_streams_that_fill_the_store_keep_new_ones_out(make: Make, cl
     assert await store.find(fresh.sid, ALICE) is fresh
 
 
-async def test_a_live_stream_that_outgrows_all_room_ends_itself(make: Make, clock: ManualClock) -> None:
+async def test_a_live_stream_that_outgrows_all_room_ends_itself(make: Make, keeper: Keeper) -> None:
     """The bound holds against those that run as well: beyond a quarter more than all, who grows is told STORE_FULL."""
-    store = make(8 * KIB, RETENTION_S, clock)
+    store = await make(8 * KIB)
     live = stream_of_owner()
     await store.create(live)
     live.append([Text("x" * 4 * KIB)])
@@ -179,9 +208,9 @@ async def test_a_live_stream_that_outgrows_all_room_ends_itself(make: Make, cloc
     assert live.ended
 
 
-async def test_a_long_question_takes_memory_too(make: Make, clock: ManualClock) -> None:
+async def test_a_long_question_takes_memory_too(make: Make, keeper: Keeper) -> None:
     """The request is kept as long as its stream: short answers to long questions fill the store as well."""
-    store = make(64 * KIB, RETENTION_S, clock)
+    store = await make(64 * KIB)
     for _ in range(20):
         stream = Stream(new_sid(), question("x" * 10 * KIB), ALICE)
         await store.create(stream)
@@ -191,58 +220,77 @@ async def test_a_long_question_takes_memory_too(make: Make, clock: ManualClock) 
     assert store.bytes_kept > 40 * KIB
 
 
-async def test_memory_is_given_back_to_the_last_byte(make: Make, clock: ManualClock) -> None:
+async def test_memory_is_given_back_to_the_last_byte(make: Make, keeper: Keeper) -> None:
     """After many streams of many sizes, evicted and swept, nothing is kept and nothing is owed."""
-    store = make(20 * KIB, RETENTION_S, clock)
+    store = await make(20 * KIB)
     for n in range(100):
         await ended(store, "x" * (n * 37 % 3000))
         assert store.bytes_kept <= 20 * KIB
     assert store.bytes_kept > 10 * KIB
-    clock.advance(RETENTION_S + 1)
+    await keeper.passes(RETENTION_S + 1)
     store.sweep()
     assert store.bytes_kept == 0
 
 
+async def held(store: LogStore, key: str, fingerprint: bytes = b"f", owner: Caller = ALICE) -> Stream:
+    """The stream that has the key: a new one if it was free."""
+    stream = stream_of_owner(owner)
+    holder = await store.reserve(owner, key, fingerprint, stream.sid)
+    if holder is not None:
+        return await store.find(holder, owner)
+    await store.create(stream)
+    return stream
+
+
 async def test_a_key_is_reserved_for_exactly_one_of_many_racing_calls(store: LogStore) -> None:
     """All the others hear who has it."""
-    answers = await asyncio.gather(*[store.reserve(ALICE, "k", b"f", f"sid{n}") for n in range(50)])
-    (winner,) = [n for n, answer in enumerate(answers) if answer is None]
-    assert [answer for answer in answers if answer is not None] == [f"sid{winner}"] * 49
+    streams = await asyncio.gather(*[held(store, "k") for _ in range(50)])
+    assert len({stream.sid for stream in streams}) == 1
 
 
 async def test_a_key_belongs_to_its_owner_and_to_one_question(store: LogStore) -> None:
     """Somebody else's key of the same name is another key; another question under the same key is refused."""
-    assert await store.reserve(ALICE, "k", b"f", "a") is None
-    assert await store.reserve(BOB, "k", b"g", "b") is None
-    assert await store.reserve(ALICE, "k2", b"f", "c") is None
+    first = await held(store, "k")
+    assert await held(store, "k", b"g", BOB) is not first
+    assert await held(store, "k2") is not first
     with pytest.raises(GatewayError) as raised:
-        await store.reserve(ALICE, "k", b"another", "d")
+        await store.reserve(ALICE, "k", b"another", new_sid())
     assert raised.value.code is Code.IDEMPOTENCY_MISMATCH
-    assert await store.reserve(ALICE, "k", b"f", "e") == "a"
+    assert await held(store, "k") is first
 
 
 async def test_a_released_key_is_free_for_any_question(store: LogStore) -> None:
     """Releasing is idempotent, and of no effect on other keys."""
-    await store.reserve(ALICE, "k", b"f", "a")
-    await store.reserve(ALICE, "k2", b"f", "b")
+    first, second = await held(store, "k"), await held(store, "k2")
     await store.release(ALICE, "k")
     await store.release(ALICE, "k")
     await store.release(BOB, "k2")
-    assert await store.reserve(ALICE, "k", b"another", "c") is None
-    assert await store.reserve(ALICE, "k2", b"f", "d") == "b"
+    assert await held(store, "k", b"another") is not first
+    assert await held(store, "k2") is second
 
 
-async def test_a_key_lives_as_long_as_its_stream(store: LogStore, clock: ManualClock) -> None:
+async def test_a_key_lives_as_long_as_its_stream(store: LogStore, keeper: Keeper) -> None:
     """While the stream can be read the key names it; after that the question may be asked anew."""
-    stream = stream_of_owner()
-    await store.reserve(ALICE, "k", b"f", stream.sid)
-    await store.create(stream)
+    stream = await held(store, "k")
     stream.finish(DONE)
     store.settle(stream)
-    assert await store.reserve(ALICE, "k", b"f", "other") == stream.sid
-    clock.advance(RETENTION_S + 1)
+    assert await held(store, "k") is stream
+    await keeper.passes(RETENTION_S + 1)
     store.sweep()
-    assert await store.reserve(ALICE, "k", b"f", "other") is None
+    assert await held(store, "k") is not stream
+
+
+async def test_only_who_opened_streams_finds_them_in_the_list(store: LogStore, keeper: Keeper) -> None:
+    """The newest first, with how they stand; those of nobody in particular are in nobody's list."""
+    first, second = Stream(new_sid(), question(), ALICE, created_s=1000), await ended(store)
+    first.aside(opened(first.request))
+    await store.create(first)
+    await ended(store, owner=Caller("acme"))
+    await held(store, "k", owner=BOB)
+    await keeper.passes(0)
+    listed = [(summary.sid, summary.state) for summary in await store.streams_of(ALICE)]
+    assert listed == [(second.sid, State.COMPLETED), (first.sid, State.OPEN)]
+    assert await store.streams_of(Caller("acme")) == []
 
 
 async def test_settling_what_was_never_kept_is_harmless(store: LogStore) -> None:

@@ -25,12 +25,12 @@ class Counted(ScriptedTransport):
         super().write(data)
 
 
-async def begun(*, chunked: bool = True) -> tuple[SseSink, Counted]:
+async def begun(*, chunked: bool = True, turn: Turn | None = None) -> tuple[SseSink, Counted]:
     """A sink whose head is still to be written."""
     protocol, _ = await connected()
     transport = Counted()
     protocol.transport, transport.protocol = transport, protocol
-    return SseSink(protocol, Turn(), chunked=chunked, head=HEAD), transport
+    return SseSink(protocol, turn or Turn(), chunked=chunked, head=HEAD), transport
 
 
 async def test_what_is_written_in_one_turn_is_one_write() -> None:
@@ -103,3 +103,61 @@ async def test_an_answer_that_is_cut_off_gets_no_end() -> None:
     sink.abort()
     await asyncio.sleep(0)
     assert transport.writes == [HEAD + b"1\r\na\r\n"]
+
+
+# While it is in doubt whether this process may still speak for its streams.
+
+
+async def in_doubt() -> tuple[SseSink, Counted, Turn]:
+    """A sink whose head is written, and something behind it that is not."""
+    turn = Turn()
+    sink, transport = await begun(turn=turn)
+    await asyncio.sleep(0)
+    turn.doubt = lambda: True
+    sink.write(sink.packing.wrap(b"a"))
+    await asyncio.sleep(0)
+    assert transport.writes == [HEAD]
+    return sink, transport, turn
+
+
+async def test_what_is_written_in_doubt_goes_out_when_there_is_none_any_more() -> None:
+    """All of it, in order, in one write."""
+    sink, transport, turn = await in_doubt()
+    sink.write(sink.packing.wrap(b"b"))
+    turn.doubt = None
+    turn.reopen()
+    assert transport.writes[1:] == [b"1\r\na\r\n1\r\nb\r\n"]
+
+
+async def test_an_end_in_doubt_waits_too() -> None:
+    """The last words are words."""
+    sink, transport, turn = await in_doubt()
+    sink.finish()
+    await asyncio.sleep(0)
+    assert transport.writes == [HEAD]
+    turn.doubt = None
+    turn.reopen()
+    assert transport.writes[1:] == [b"1\r\na\r\n0\r\n\r\n"]
+
+
+async def test_what_was_held_in_doubt_does_not_go_out_with_a_cut() -> None:
+    """The client must not hear what others may have said otherwise."""
+    sink, transport, turn = await in_doubt()
+    sink.abort()
+    turn.doubt = None
+    turn.reopen()
+    assert transport.writes == [HEAD]
+    assert transport.closing
+
+
+async def test_what_was_dropped_never_goes_out() -> None:
+    """And what is written behind it does."""
+    sink, transport = await begun()
+    await asyncio.sleep(0)
+    sink.write(sink.packing.wrap(b"stale"))
+    sink.drop()
+    await asyncio.sleep(0)
+    assert transport.writes == [HEAD]
+    sink.write(sink.packing.wrap(b"b"))
+    await asyncio.sleep(0)
+    assert transport.writes == [HEAD, b"1\r\nb\r\n"]

@@ -84,6 +84,20 @@ async def test_a_flushed_redis_is_noticed_once_by_everybody(commands: Redis, red
     assert holders[0].told == ["loss", "loss"]
 
 
+async def test_a_loss_can_be_asked_for_before_it_is_told(commands: Redis, redis_server: RedisServer) -> None:
+    """Between two renewals: what is missing then is no proof that it never was."""
+    holder, other = Holder(commands), Holder(commands, "other")
+    assert not await holder.lease.is_stale()
+    await holder.settle()
+    assert not await holder.lease.is_stale()
+    redis_server.command("FLUSHALL")
+    assert await holder.lease.is_stale()
+    await other.settle()
+    assert await holder.lease.is_stale()
+    await holder.lease.renew()
+    assert not await holder.lease.is_stale()
+
+
 async def test_a_restarted_redis_with_its_data_is_the_same(redis_server: RedisServer, commands: Redis) -> None:
     """Nothing was lost, so nothing is told but that the lease had run out meanwhile, if it had."""
     holder = Holder(commands)

@@ -1,0 +1,165 @@
+"""Two supervised processes, and something breaks in mid-stream: no reader loses a word, and none waits for long."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from fleet.readers import History
+from tests.cluster.play import Seen, faultless, play
+from tests.cluster.stage import Stage, stage
+from tests.load import at_scale
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+WATCHDOG_S = 2.0
+TABS = at_scale(20, 100)
+"""Streams that are read at both processes as well, past nginx."""
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    """Two processes for all journeys of this file."""
+    async with stage(tmp_path_factory.mktemp("faults"), GATEWAY_DRAIN__LIMIT_S="0.5") as here:
+        yield here
+
+
+@pytest_asyncio.fixture(loop_scope="module", autouse=True)
+async def whole(house: Stage) -> None:
+    """Each journey begins with all processes serving."""
+    await house.cluster.supervisor.until_ready()
+
+
+async def test_a_process_is_killed(house: Stage) -> None:
+    """kill -9 of one of two: the other one goes on with all of its streams, and soon."""
+    async with play(house) as on:
+        await on.opened()
+        on.watch(1)
+        house.signal(0, signal.SIGKILL)
+        seen = await on.seen()
+    faultless("kill -9", seen)
+    assert len(seen.moved) >= len(seen.cut) >= seen.all.streams // 4
+    assert seen.silence_s(0.5) < 1.0
+    assert seen.silence_s(1.0) < 2.5
+
+
+async def test_a_process_hangs_until_its_watchdog_ends_it(house: Stage) -> None:
+    """SIGSTOP: the supervisor kills it after 2 s, and nobody waits for more than a second after that."""
+    async with play(house) as on:
+        await on.opened()
+        on.watch(1)
+        house.signal(0, signal.SIGSTOP)
+        seen = await on.seen()
+    faultless("SIGSTOP, supervised", seen)
+    assert len(seen.moved) >= len(seen.cut) >= seen.all.streams // 4
+    assert seen.silence_s(1.0) <= WATCHDOG_S + 1.0
+
+
+async def test_a_process_is_told_to_go_before_its_answers_end(house: Stage) -> None:
+    """SIGTERM with a drain limit shorter than the answers: what is left is taken over, and the exit status is 0."""
+    async with play(house) as on:
+        await on.opened()
+        on.watch(1)
+        began = len(house.said)
+        house.signal(0, signal.SIGTERM)
+        seen = await on.seen()
+    faultless("SIGTERM, drain of 0.5 s", seen)
+    assert len(seen.moved) >= seen.all.streams // 4
+    assert any("has ended (exit status 0)" in line for line in house.said[began:]), house.said[began:]
+
+
+async def test_nginx_is_reloaded(house: Stage) -> None:
+    """Old workers serve to their end whom they have: nobody is cut off."""
+    async with play(house) as on:
+        await on.opened()
+        house.cluster.edge.reload()
+        seen = await on.seen()
+    faultless("nginx reloaded", seen)
+    assert (seen.cut, seen.moved) == ([], [])
+
+
+async def test_redis_dies_and_comes_back(house: Stage) -> None:
+    """kill -9 and back after a second: who reads at the producer notices nothing, who reads elsewhere catches up."""
+    assert house.cluster.store is not None
+
+    async def dies() -> None:
+        house.cluster.store.signal(signal.SIGKILL)
+        house.cluster.store.stop()
+        await asyncio.sleep(1.0)
+        await asyncio.to_thread(house.cluster.store.start)
+
+    faultless("Redis dead for 1 s", await _undisturbed(house, dies()))
+
+
+async def test_redis_freezes(house: Stage) -> None:
+    """SIGSTOP for 3 s: the same."""
+    assert house.cluster.store is not None
+
+    async def freezes() -> None:
+        house.cluster.store.signal(signal.SIGSTOP)
+        await asyncio.sleep(3.0)
+        house.cluster.store.signal(signal.SIGCONT)
+
+    faultless("Redis frozen for 3 s", await _undisturbed(house, freezes()))
+
+
+async def test_redis_loses_all_its_data(house: Stage) -> None:
+    """FLUSHALL: what is written again is the same text, also for those who come to the other process just then."""
+    async with play(house) as on:
+        await on.opened()
+        with house.redis() as client:
+            client.flushall()
+        on.read_at(0, on.histories[:TABS])
+        on.read_at(1, on.histories[:TABS])
+        await asyncio.sleep(0.7)
+        on.read_at(0, on.histories[:TABS])
+        on.read_at(1, on.histories[:TABS])
+        seen = await on.seen()
+    faultless("FLUSHALL", seen)
+    assert seen.moved == []
+
+
+async def test_redis_takes_no_more_data(house: Stage) -> None:
+    """Out of memory for a second: streams go on, and are written when there is room again."""
+
+    async def is_full() -> None:
+        with house.redis() as client:
+            client.config_set("maxmemory", "1mb")
+            await asyncio.sleep(1.0)
+            client.config_set("maxmemory", "0")
+
+    faultless("Redis full for 1 s", await _undisturbed(house, is_full()))
+
+
+async def test_redis_becomes_a_replica(house: Stage) -> None:
+    """Read-only for a second, as in a failover: the same."""
+
+    async def is_read_only() -> None:
+        with house.redis() as client:
+            client.replicaof("127.0.0.1", 1)
+            await asyncio.sleep(1.0)
+            client.replicaof("NO", "ONE")
+
+    faultless("Redis read-only for 1 s", await _undisturbed(house, is_read_only()))
+
+
+async def _undisturbed(house: Stage, fault: Coroutine[Any, Any, None]) -> Seen:
+    """What readers see when this happens; some streams are read at both processes all the time."""
+    async with play(house) as on:
+        await on.opened()
+        on.read_at(0, on.histories[:TABS])
+        on.read_at(1, on.histories[:TABS])
+        await asyncio.sleep(0.3)
+        await fault
+        warned = sum(_not_durable(history) for history in on.histories)
+        seen = await on.seen()
+    assert warned == len(on.histories)
+    assert seen.cut == []
+    assert seen.moved == []
+    return seen
+
+
+def _not_durable(history: History) -> bool:
+    return any(seen.data.get("code") == "NOT_DURABLE" for seen in history.events if seen.name == "warning")

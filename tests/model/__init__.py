@@ -1,0 +1,1 @@
+"""The model checker: several processes over one real Redis, driven step by step."""
