@@ -38,7 +38,7 @@ class Holder:
             instance=instance,
             address=f"127.0.0.1:1@{instance}",
             lease_s=lease_s,
-            command_s=0.3,
+            command_s=0.5,
             on_loss=on_loss or (lambda: self.told.append("loss")),
             on_lapse=lambda: self.told.append("lapse"),
             on_relapse=lambda: self.told.append("relapse"),
@@ -122,7 +122,7 @@ async def test_a_lease_that_had_run_out_is_told(commands: Redis, redis_server: R
 async def test_a_full_redis_still_prolongs_a_lease() -> None:
     """It takes no new data, but who lived before it was full goes on living."""
     with RedisServer() as server:
-        clients = connect(server.url, 0.3)
+        clients = connect(server.url, 0.5)
         holder = Holder(clients.commands)
         await holder.settle()
         server.command("PEXPIRE", KEYS.lease("me"), 300)
@@ -146,7 +146,7 @@ async def test_a_missed_renewal_is_told_once_and_made_up_for(
         begun = time.monotonic()
         assert not await holder.lease.renew()
         assert not await holder.lease.renew()
-        assert time.monotonic() - begun < 1.0
+        assert time.monotonic() - begun < 1.5
     finally:
         redis_server.thaw()
     assert [record.message for record in caplog.records] == ["the lease is not renewed"]
@@ -242,7 +242,7 @@ async def test_goodbye_to_an_absent_redis_is_short(commands: Redis, redis_server
     try:
         begun = time.monotonic()
         await holder.lease.goodbye()
-        assert time.monotonic() - begun < 0.6
+        assert time.monotonic() - begun < 1.0
     finally:
         redis_server.thaw()
 
@@ -291,7 +291,7 @@ class TestHeldBy:
         try:
             begun = time.monotonic()
             assert await me.lease.held_by("other")
-            assert time.monotonic() - begun < 0.5
+            assert time.monotonic() - begun < 1.0
             assert not await me.lease.renew()
         finally:
             redis_server.thaw()
