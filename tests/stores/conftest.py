@@ -20,7 +20,7 @@ def shared_redis() -> Iterator[RedisServer]:
 def redis_server(shared_redis: RedisServer) -> RedisServer:
     """Whoever freezes it thaws it again."""
     shared_redis.command("FLUSHALL")
-    # On a busy disk it would stand still for longer than commands are waited for; killing it loses nothing all the same.
+    # On a busy disk it would stand still for longer than commands are waited for; a kill loses nothing all the same.
     shared_redis.command("CONFIG", "SET", "appendfsync", "no")
     return shared_redis
 
