@@ -29,7 +29,7 @@ class Times:
     restart_s: float = 0.2
     restart_max_s: float = 5.0
     quick_s: float = 5.0
-    """One that has lived for less has died at once."""
+    """One that has served for less has died at once."""
     hurry_s: float = 1.5
     """What a process is given to drain when everything ends."""
 

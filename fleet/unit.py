@@ -36,6 +36,7 @@ class Unit:
         self._life: Life | None = None
         self._renewing = False
         self._quick = 0
+        self._served_from = float("inf")
 
     @property
     def pid(self) -> int | None:
@@ -46,12 +47,13 @@ class Unit:
         """Keep a process there; when it is cancelled, end it. Raises WrongSettingError when it refuses its settings."""
         loop = asyncio.get_running_loop()
         while True:
-            began = loop.time()
+            self._served_from = float("inf")
             status = await self._live()
             if self._renewing:
                 self._renewing, self._quick = False, 0
             else:
-                self._quick = self._quick + 1 if loop.time() - began < self._times.quick_s else 0
+                at_once = loop.time() - self._served_from < self._times.quick_s
+                self._quick = self._quick + 1 if at_once else 0
                 await asyncio.sleep(self._pause(status))
 
     async def _live(self) -> int:
@@ -72,6 +74,7 @@ class Unit:
 
     def _serving(self, ready: bool) -> None:
         if ready:
+            self._served_from = asyncio.get_running_loop().time()
             self.ready.set()
             self._say("ready")
         else:

@@ -180,8 +180,9 @@ def test_every_key_in_redis_is_in_the_table() -> None:
     built = {made for made in vars(keys).values() if isinstance(made, str) and made.startswith("ssegw:")} - {
         keys.log("%s")
     }
-    built |= {keys.log("SID"), keys.meta("SID"), keys.lease("ID"), keys.inbox("ID"), keys.streams("ID")}
-    built |= {keys.idempotency(owner, "k"), keys.mine(owner)}
+    built |= {keys.log("SID"), keys.meta("SID")}
+    built |= {keys.lease("ID"), keys.beats("ID"), keys.inbox("ID"), keys.streams("ID")}
+    built |= {keys.idempotency(owner, "k"), keys.mine(owner), keys.orphans(owner, "s")}
     verbs = [name for name in vars(Keys) if not name.startswith("_")]
     assert len(built) == len(verbs) + 3
     listed = set(table("operations.md", "Key", "Type", "Holds", "Kept"))
@@ -191,7 +192,7 @@ def test_every_key_in_redis_is_in_the_table() -> None:
 def test_every_outcome_of_a_stream_and_of_a_connection_is_told() -> None:
     """The closed sets behind the labels `outcome` and `ending`."""
     outcomes = {*_OUTCOME_OF_REASON.values(), *_OUTCOME_OF_CODE.values()} | set(
-        re.findall(r'"((?:provider_|caller_|ok)\w*)"', SOURCES[ROOT / "gateway" / "accounting.py"])
+        re.findall(r'"((?:provider_|caller_|handed_|ok)\w*)"', SOURCES[ROOT / "gateway" / "accounting.py"])
     )
     assert {"ok", "handed_over", "caller_cancel", "provider_error", "provider_timeout_first"} <= outcomes
     assert outcomes <= names_in(prose_of(ROOT / "docs" / "operations.md").replace("\n", " "))

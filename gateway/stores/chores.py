@@ -36,6 +36,10 @@ class Chores:
     def begins(self, sid: str, owner: Caller, created_s: int) -> None:
         """This instance makes the stream, and its owner has it."""
         self.takes(sid)
+        self.belongs(sid, owner, created_s)
+
+    def belongs(self, sid: str, owner: Caller, created_s: int) -> None:
+        """Its owner has the stream, whoever makes it."""
         if owner.user is not None or owner.session is not None:
             key = self._keys.mine(owner)
             self._waiting.append(("ZADD", key, created_s, sid))
@@ -67,6 +71,10 @@ class Chores:
     def expires(self, key: str, after_s: float) -> None:
         """Keep a key so long and no longer."""
         self._waiting.append(("PEXPIRE", key, int(after_s * 1000)))
+
+    def holds(self, key: str, value: bytes, for_s: float) -> None:
+        """A key that was there, unless it has been taken anew."""
+        self._waiting.append(("SET", key, value, "NX", "PX", int(for_s * 1000)))
 
     def start(self) -> None:
         """Work them off from now on."""

@@ -55,6 +55,13 @@ class Membership:
         # One caller may leave, the others still want the answer.
         return await asyncio.shield(look)
 
+    async def has_left(self, instance: str, address: str) -> bool:
+        """Whether nobody makes what is mirrored here and said to be made by `instance`: it is dead, or this very one.
+
+        This one mirrors what it makes only where its claim was won and the answer never arrived.
+        """
+        return instance == self._lease.instance or not await self.alive(instance, address)
+
     async def _look(self, instance: str, address: str) -> bool:
         known = self._known.get(instance)
         met = known is not None and known.met

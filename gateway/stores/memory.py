@@ -80,6 +80,10 @@ class MemoryStore:
         """The stream of that name, whoever owns it."""
         return self._streams.get(sid)
 
+    def all(self) -> list[Stream]:
+        """Whatever is kept, the oldest first."""
+        return list(self._streams.values())
+
     def forget(self, sid: str) -> None:
         """Keep a stream no longer, without a trace: another process makes it now."""
         stream = self._streams.get(sid)

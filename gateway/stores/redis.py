@@ -278,7 +278,7 @@ class RedisStore:
         mirror = self._mirrors.get(stream.sid)
         if mirror is None or mirror.stream.ended:
             return False
-        dead = not await self._members.alive(mirror.producer, mirror.at)
+        dead = await self._members.has_left(mirror.producer, mirror.at)
         # Meanwhile another instance may have taken it over.
         return dead and self._mirrors.get(stream.sid) is mirror
 
@@ -387,6 +387,11 @@ class RedisStore:
 
     def _on_loss(self) -> None:
         self._flusher.lost_data()
+        for stream in self._memory.all():
+            note = self._chores.belongs if stream.ended else self._chores.begins
+            note(stream.sid, stream.owner, stream.created_s)
+        for key, value in self._reservations.held():
+            self._chores.holds(key, value, self._shared.running_s + self._shared.retention_s)
         self._mirrors.start_over()
 
     def _figures(self) -> StoreFigures:

@@ -1,7 +1,7 @@
 """Reservations: idempotency keys, each held by one stream among all processes."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from gateway.errors import Code, GatewayError
 from gateway.request import Caller
@@ -51,6 +51,10 @@ class Reservations:
         if value is not None:
             self._name_of.pop(value[: value.index(b" ")].decode(), None)
             await self._run(self._release, name, value)
+
+    def held(self) -> Iterable[tuple[str, bytes]]:
+        """The keys' names in Redis, and their values, of streams that run here."""
+        return self._held.items()
 
     def settled(self, sid: str) -> str | None:
         """The key's name in Redis of a stream that has ended; it is not ours to release any more."""

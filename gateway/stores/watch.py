@@ -32,6 +32,7 @@ class Watch:
         self._mirrors = mirrors
         self._producer = producer
         self._over = over
+        self._swept: dict[str, set[str]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self.readers_at: dict[str, str] = {}
         """Where the instances can be asked that read streams of ours."""
@@ -57,7 +58,7 @@ class Watch:
             if mirror.stream.readers and not mirror.stream.ended:
                 read.setdefault((mirror.producer, mirror.at), []).append(mirror.stream.sid)
         for (instance, at), sids in read.items():
-            if not await self._members.alive(instance, at):
+            if await self._members.has_left(instance, at):
                 for sid in sids:
                     await self._bereft(sid, read_here=True)
         for instance, at in list(self.readers_at.items()):
@@ -71,11 +72,20 @@ class Watch:
             if await self._members.alive(instance, at):
                 continue
             sids = await self._members.streams_of(instance)
-            for sid in sids[:SWEPT_AT_ONCE]:
+            for sid in self._next(instance, sids):
                 if await self._bereft(sid, read_here=False):
                     self._over(sid, instance)
             if not sids:
                 await self._members.bury(instance)
+
+    def _next(self, instance: str, sids: list[str]) -> list[str]:
+        """Some of `sids`, each in its turn: those that wait for their readers must not keep the others from theirs."""
+        swept = self._swept.setdefault(instance, set())
+        some = [sid for sid in sids if sid not in swept][:SWEPT_AT_ONCE]
+        swept.update(some)
+        if len(some) < SWEPT_AT_ONCE:
+            del self._swept[instance]
+        return some
 
     async def _bereft(self, sid: str, *, read_here: bool) -> bool:
         """Have somebody go on with it; whether there is nothing to go on with."""

@@ -11,7 +11,6 @@ from pathlib import Path
 from fleet.checker import Figures, Verdict, check, check_log, figures
 from fleet.readers import History, Question, Reader, Readers, read_again
 from tests.cluster.stage import LENGTH_S, Stage
-from tests.house import eventually
 from tests.load import FULL, at_scale
 
 STREAMS = at_scale(60, 1000)
@@ -57,8 +56,11 @@ class Play:
 
     async def opened(self) -> None:
         """Until each reader has some of its answer."""
-        limit_s = 10.0 + len(self.histories) / RAMP_PER_S
-        await eventually(lambda: all(any(seen.text for seen in one.events) for one in self.histories), limit_s)
+        waiting = self.histories
+        async with asyncio.timeout(20.0 + len(waiting) / RAMP_PER_S):
+            while waiting:
+                await asyncio.sleep(0.05)
+                waiting = [one for one in waiting if not any(seen.name == "text" for seen in one.events)]
 
     def read_at(self, process: int, histories: Sequence[History]) -> list[History]:
         """Further readers of these streams, at one process and past nginx: what they see."""

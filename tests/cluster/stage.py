@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from fleet.children import clean_environment
 from fleet.cluster import Cluster
 from fleet.document import Document
 from fleet.life import Times
+from fleet.store import Store
 from tests.fleet.test_edge import gone
 from tests.house import eventually
 from tests.load import at_scale
@@ -37,6 +38,12 @@ class Stage:
     said: list[str]
     before: dict[int, int] = field(default_factory=dict)
     """Descriptors of each process before anything was asked of it."""
+
+    @property
+    def store(self) -> Store:
+        """The cluster's own Redis."""
+        assert self.cluster.store is not None
+        return self.cluster.store
 
     def url(self, process: int) -> str:
         """One of the processes, past nginx."""
@@ -76,7 +83,7 @@ async def stage(
     processes: int = 2,
     times: Times | None = None,
     words: int = LENGTH_S * TOKENS_PER_S,
-    **settings: str,
+    settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Stage]:
     """A cluster whose built-in source says so many words, each of which stands in the answer once."""
     document = Document(folder / "topics.md", words)
@@ -88,13 +95,13 @@ async def stage(
         "GATEWAY_LOCAL__TOKENS_PER_S": str(TOKENS_PER_S),
         "GATEWAY_LOCAL__FIRST_TOKEN_MS": "50",
         "GATEWAY_LOGS__LEVEL": "warning",
-        **settings,
+        **(settings or {}),
     }
     async with Cluster(processes, environment=environment, say=said.append, times=times) as cluster:
         here = Stage(cluster, document, said)
         here.before = {pid: descriptors(pid) for pid in filter(None, cluster.supervisor.pids)}
         yield here
-        pids = _processes(cluster)
+        pids = _processes(here)
         await here.leaves_no_descriptors()
     assert all(gone(pid) for pid in pids)
     assert not cluster.edge.directory.parent.exists()
@@ -105,8 +112,8 @@ def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def _processes(cluster: Cluster) -> Sequence[int]:
+def _processes(here: Stage) -> Sequence[int]:
     """All that run now: gateways, nginx and its workers, Redis."""
-    workers = Path(f"/proc/{cluster.edge.pid}/task/{cluster.edge.pid}/children").read_text().split()
-    assert cluster.store is not None
-    return [*filter(None, cluster.supervisor.pids), cluster.edge.pid, *map(int, workers), cluster.store.pid]
+    edge = here.cluster.edge
+    workers = Path(f"/proc/{edge.pid}/task/{edge.pid}/children").read_text().split()
+    return [*filter(None, here.cluster.supervisor.pids), edge.pid, *map(int, workers), here.store.pid]

@@ -22,7 +22,7 @@ TABS = at_scale(20, 100)
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
     """Two processes for all journeys of this file."""
-    async with stage(tmp_path_factory.mktemp("faults"), GATEWAY_DRAIN__LIMIT_S="0.5") as here:
+    async with stage(tmp_path_factory.mktemp("faults"), settings={"GATEWAY_DRAIN__LIMIT_S": "0.5"}) as here:
         yield here
 
 
@@ -82,25 +82,23 @@ async def test_nginx_is_reloaded(house: Stage) -> None:
 
 async def test_redis_dies_and_comes_back(house: Stage) -> None:
     """kill -9 and back after a second: who reads at the producer notices nothing, who reads elsewhere catches up."""
-    assert house.cluster.store is not None
 
     async def dies() -> None:
-        house.cluster.store.signal(signal.SIGKILL)
-        house.cluster.store.stop()
+        house.store.signal(signal.SIGKILL)
+        house.store.stop()
         await asyncio.sleep(1.0)
-        await asyncio.to_thread(house.cluster.store.start)
+        await asyncio.to_thread(house.store.start)
 
     faultless("Redis dead for 1 s", await _undisturbed(house, dies()))
 
 
 async def test_redis_freezes(house: Stage) -> None:
     """SIGSTOP for 3 s: the same."""
-    assert house.cluster.store is not None
 
     async def freezes() -> None:
-        house.cluster.store.signal(signal.SIGSTOP)
+        house.store.signal(signal.SIGSTOP)
         await asyncio.sleep(3.0)
-        house.cluster.store.signal(signal.SIGCONT)
+        house.store.signal(signal.SIGCONT)
 
     faultless("Redis frozen for 3 s", await _undisturbed(house, freezes()))
 

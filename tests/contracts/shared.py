@@ -24,6 +24,7 @@ class Told:
         self.outages: list[bool] = []
         self.taken: list[object] = []
         self.lost: list[str] = []
+        self.outdated: list[str] = []
         self.read: set[str] = set()
 
     def told_to_cancel(self, sid: str) -> None:
@@ -44,8 +45,12 @@ class Told:
     def reads(self, sid: str) -> bool:
         return sid in self.read
 
-    async def bereft(self, sid: str, *, read_here: bool) -> None:
+    def told_of_new_question(self, sid: str) -> None:
+        self.outdated.append(sid)
+
+    async def bereft(self, sid: str, *, read_here: bool) -> bool:
         self.lost.append(sid)
+        return False
 
 
 class Member(NamedTuple):

@@ -83,6 +83,9 @@ class Client:
         self.refused = ""
         """The last word of a server that knows no such stream."""
 
+    def connects(self) -> None:
+        """A new connection begins."""
+
     @property
     def over(self) -> bool:
         """Whether there is nothing more to come back for."""
@@ -97,7 +100,9 @@ class Client:
         """One event; what is wrong with it is noted."""
         try:
             self._hear(event)
-            if self.whole is not None and not (self.text in self.whole if self.partial else self.whole.startswith(self.text)):
+            if self.whole is not None and not (
+                self.text in self.whole if self.partial else self.whole.startswith(self.text)
+            ):
                 raise Violation(f"no beginning of the answer: {self.text!r}")
             if len(self.terminals) > 1:
                 raise Violation(f"more than one end: {self.terminals}")
@@ -152,9 +157,6 @@ class Program(Client):
     """Speaks OpenAI's dialect: can neither come back nor take back."""
 
     native = False
-
-    def connects(self) -> None:
-        """Nothing is known of a connection before."""
 
     def _hear(self, event: ServerEvent) -> None:
         if event.data == "[DONE]":

@@ -40,6 +40,7 @@ class Oracle:
         if epoch == 1:
             begins, text = 1, ""
         else:
+            self._fill(epoch - 1, stream)
             end = stream.lineage.ends[epoch - 1]
             begins, text = end + 1, self.text(epoch - 1, end)
             if stream.text() != text and not stream.lost:
@@ -49,8 +50,19 @@ class Oracle:
         self.epochs[epoch] = Epoch(instance, begins, {begins - 1: text, begins: text}, [])
         stream.attach(Ear(self.epochs[epoch], stream))
 
+    def _fill(self, epoch: int, stream: Stream) -> None:
+        """An epoch whose producer never heard that it was one has nothing but its beginning."""
+        if epoch not in self.epochs and epoch > 1:
+            self._fill(epoch - 1, stream)
+            begins = stream.lineage.ends[epoch - 1] + 1
+            text = self.text(epoch - 1, begins - 1)
+            self.epochs[epoch] = Epoch("nobody", begins, {begins - 1: text, begins: text}, [])
+
     def text(self, epoch: int, seq: int) -> str:
         """The text of a reader who has read up to there. Raises `Violation` where there is no such place."""
+        if epoch not in self.epochs and epoch > 1:
+            # Claimed a moment ago: there can be nothing but the event that says so.
+            return self.text(epoch - 1, seq - 1)
         at = self.epochs.get(epoch)
         while at is not None and seq < at.begins - 1:
             epoch -= 1
@@ -72,7 +84,9 @@ class Oracle:
     def check_rewind(self, place: Place, to: int, dropped: int) -> None:
         """What a client was told whose place was lost with its process."""
         heir = self.epochs.get(place.epoch + 1)
-        if heir is None or to != heir.begins - 1 or dropped != place.seq - to:
+        if heir is None:
+            return
+        if to != heir.begins - 1 or dropped != place.seq - to:
             raise Violation(f"{place.epoch}-{place.seq} was told of a rewind to {to} by {dropped}: {heir}")
 
     def check_log(self, found: Found) -> None:

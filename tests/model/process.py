@@ -29,7 +29,9 @@ from tests.model.clients import Client, Line
 from tests.model.oracle import Oracle
 from tests.model.sources import Halves, SteppedSource
 
-PATIENCE = Patience(merge_bytes=20, merge_s=1e6, abort_bytes=1 << 20, write_deadline_s=1e6, turn_bytes=64, turn_events=5)
+PATIENCE = Patience(
+    merge_bytes=20, merge_s=1e6, abort_bytes=1 << 20, write_deadline_s=1e6, turn_bytes=64, turn_events=5
+)
 MANNERS = Manners(patience=PATIENCE, retry_ms=1000, hold_s=1e6, connection_age_s=1e6)
 LEASE_S = 1.5
 LONG_S = 10 * LEASE_S
@@ -57,9 +59,7 @@ class LossyBatch(Batch):
 class Process:
     """One of several; `living` holds the instances that the others would find alive."""
 
-    def __init__(
-        self, name: str, url: str, bounds: Bounds, oracle: Oracle, living: set[str], *, exact: bool
-    ) -> None:
+    def __init__(self, name: str, url: str, bounds: Bounds, oracle: Oracle, living: set[str], *, exact: bool) -> None:
         self.name = name
         self.frozen = self.misses = False
         self.sources: list[SteppedSource] = []
@@ -201,7 +201,9 @@ class Process:
         await self.settled()
 
     async def _reads(self, stream: Stream, client: Client, line: Line) -> None:
-        dialect: Dialect = NativeDialect(default_model="m", grace_s=1, grace_max_s=1) if client.native else OpenAIDialect()
+        dialect: Dialect = (
+            NativeDialect(default_model="m", grace_s=1, grace_max_s=1) if client.native else OpenAIDialect()
+        )
         sink = SseSink(cast(Any, line), self._turn, chunked=False)
         with self.hub.reading(stream):
             try:
@@ -210,7 +212,7 @@ class Process:
                     if not stream.content_events:
                         refuse_ended(stream)
                 reading = Reading(stream, dialect, client.place)
-                ending = await self.delivery._read_on(BROWSER, reading, sink)
+                ending = await self.delivery._read_on(BROWSER, reading, Cursor(stream, client.place), sink)
             except GatewayError as error:
                 client.refused = error.code.name
                 line.abort()
@@ -233,11 +235,11 @@ class Process:
         self.hub._shared = None
         for work in self.hub._running.values():
             work.stream.give_up()
-        tasks = [*self.readings.values(), *self.store._tasks, *self.hub._tasks()]
-        for task in tasks:
-            task.cancel()
-        if tasks:
+        while tasks := {*self.readings.values(), *self.store._tasks, *self.hub._tasks()}:
+            for task in tasks:
+                task.cancel()
             await asyncio.wait(tasks)
+            await turns()
         await self.close()
 
     async def drain(self) -> None:

@@ -132,7 +132,9 @@ class World:
     def meet(self, *, native: bool) -> Client:
         """One more client."""
         kind = Browser if native else Program
-        client = kind(f"client {len(self.clients)}", self.oracle, WHOLE if self.exact else None, forgets=self._bounds is TIGHT)
+        client = kind(
+            f"client {len(self.clients)}", self.oracle, WHOLE if self.exact else None, forgets=self._bounds is TIGHT
+        )
         self.clients.append(client)
         return client
 
@@ -232,6 +234,12 @@ class World:
             raise Violation(f"{client.name} has {client.text!r} for the whole")
         if not whole and not self.cancelled and not self.flushed and client.native and not client.refused:
             raise Violation(f"{client.name} was told {client.terminals}, although nothing had to be lost")
+
+    def __enter__(self) -> "World":
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Leave nothing behind."""

@@ -1,0 +1,71 @@
+"""Histories that once broke a promise."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from tests.model.world import World
+from tests.redis_server import RedisServer
+
+
+@pytest.fixture
+def world(request: pytest.FixtureRequest, redis_server: RedisServer) -> Iterator[World]:
+    """Two processes; the first is asked, and a client reads there."""
+    loop = asyncio.new_event_loop()
+    with World(redis_server, loop, exact=request.param, tight=False) as world:
+        world.does("A starts", world.start())
+        world.does("B starts", world.start())
+        world.does("A is asked", world.open(world.processes[0]))
+        world.does("a client reads at A", world.connect(world.meet(native=True), world.processes[0]))
+        yield world
+    loop.close()
+
+
+exactly = pytest.mark.parametrize("world", [True], indirect=True, ids=["exact"])
+freely = pytest.mark.parametrize("world", [False], indirect=True, ids=["prefix"])
+
+
+@exactly
+def test_a_fact_that_stands_before_all_text_is_not_said_again(world: World) -> None:
+    """An exact source repeats it; twice in the log, it would put every place of what follows one too far."""
+    a, b = world.processes
+    world.does("A says the fact", _said(a.say, 1))
+    world.does("A writes", a.flush())
+    world.does("A says a word that is lost with it", _said(a.say, 1))
+    world.does("A is killed", world.kill(a))
+    world.does("the client comes to B", world.connect(world.clients[0], b))
+    world.does("all is well again", world.finish())
+
+
+@freely
+def test_a_claim_whose_answer_was_lost_leaves_nobody_waiting(world: World) -> None:
+    """Redis names this process as the producer, which knows nothing of it until it reads so."""
+    a, b = world.processes
+    client = world.meet(native=True)
+    world.does("another client reads at B", world.connect(client, b))
+    world.does("A is killed", world.kill(a))
+    world.does("B will miss an answer", _said(b.lose_next_answer))
+    world.does("B looks", b.look())
+    world.does("B reads", b.poll())
+    world.does("all is well again", world.finish())
+    assert client.terminals == ["complete completed"]
+
+
+@exactly
+def test_what_was_taken_over_is_not_begun_again_by_a_sweep(world: World) -> None:
+    """It still stands among the streams of the dead until this has been noted."""
+    a, b = world.processes
+    world.does("A writes", a.flush())
+    world.does("A is killed", world.kill(a))
+    world.does("the client comes to B", world.connect(world.clients[0], b))
+    world.does("B says some", _said(b.say, 4))
+    world.does("B sweeps", b.sweep())
+    world.does("B says some", _said(b.say, 4))
+    world.does("all is well again", world.finish())
+    assert max(world.oracle.epochs) == 2
+
+
+async def _said(call: object, *arguments: int) -> None:
+    assert callable(call)
+    call(*arguments)
