@@ -61,7 +61,7 @@ async def test_no_reader_notices_a_rolling_restart(house: Stage, chromium: Brows
                 plays.append(await stack.enter_async_context(play(house, STREAMS // WAVES)))
                 heard += [await chromium.watch(f"/stream?query={topic}", ENDS) for topic in _topics(house)]
                 await plays[-1].opened()
-                await eventually(lambda heard=heard: all(map(_has_text, heard)), 10)
+                await eventually(partial(_all_begun, heard), 10)
             await house.cluster.supervisor.restart(number)
             await asyncio.sleep(PAUSE_S)
         outlasted = sum(not history.finished for on in plays for history in on.histories)
