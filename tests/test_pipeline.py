@@ -7,14 +7,28 @@ from collections.abc import Sequence
 import pytest
 
 from gateway.errors import Code, GatewayError
-from gateway.events import Completed, Event, Failed, Suggestions, Text, Usage, Warned
+from gateway.events import Completed, Event, Failed, Metadata, Status, Suggestions, Text, TextComplete, Usage, Warned
 from gateway.pipeline import Pipeline, usage_of
 from gateway.request import StreamRequest, Voice
 from gateway.sources.base import Outlet
 from gateway.stages.limit import OutputLimit
+from gateway.streams.ids import new_sid
+from gateway.streams.lineage import EXACT
 from gateway.streams.stream import State, Stream
-from tests.doubles import END, HANG, ManualLoop, RecordingMetrics, ScriptedFollower, ScriptedSource, Step, stream_of
+from tests.doubles import (
+    ALICE,
+    END,
+    HANG,
+    ManualLoop,
+    RecordingMetrics,
+    ScriptedFollower,
+    ScriptedSource,
+    Step,
+    question,
+    stream_of,
+)
 from tests.house import eventually
+from tests.shared_store import continued
 
 WHOLE: tuple[Step, ...] = ([Text("a")], [Text("b"), END])
 
@@ -269,3 +283,17 @@ async def test_the_source_is_closed_before_the_followers_have_their_time() -> No
     await Pipeline(source, followers=[Speaker()], metrics=RecordingMetrics()).run(stream)
     assert closed_when_followed == [True]
     assert stream.state is State.COMPLETED
+
+
+async def test_an_exact_source_says_nothing_twice_of_which_only_metadata_was_heard() -> None:
+    """Its process died before the first word: what goes on begins with that word, not with the metadata again."""
+
+    class ExactSource(ScriptedSource):
+        exact = True
+
+    script = [Metadata({"model": "m"}), Text("a"), Text("b"), END]
+    stream = Stream(new_sid(), question(), ALICE, lineage=EXACT)
+    stream.append(script[:1])
+    heir = continued(stream)
+    await Pipeline(ExactSource(script), metrics=RecordingMetrics()).run(heir)
+    assert [type(event) for event in heir.events()] == [Metadata, Status, Text, Text, TextComplete, Completed]

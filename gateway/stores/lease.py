@@ -58,6 +58,7 @@ class Lease:
         self._on_relapse = on_relapse
         self._clock = clock
         self._beating: asyncio.Task[None] | None = None
+        self._given_back = False
         self._renewing = asyncio.Lock()
         self._era: bytes | None = None
         self._beats = 0
@@ -73,7 +74,8 @@ class Lease:
 
     async def _beat(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
+        # Cancelling alone is not enough: on Python 3.11 the client may swallow it (`wait_for`).
+        while not self._given_back:
             due = loop.time() + self._lease_s / BEATS
             try:
                 await self.renew()
@@ -87,6 +89,8 @@ class Lease:
         sent_at = self._clock()
         try:
             async with asyncio.timeout(self._command_s), self._renewing:
+                if self._given_back:
+                    return False
                 kept, leased, _, _, era, beats, _ = await self._renewal().execute(raise_on_error=False)
         except AWAY as error:
             return self._missed(error)
@@ -174,6 +178,7 @@ class Lease:
 
         Streams left running keep this instance on the list, so that whoever sweeps finds them.
         """
+        self._given_back = True
         try:
             # A renewal that is on its way must not bring back what is given up here.
             async with asyncio.timeout(self._command_s), self._renewing:

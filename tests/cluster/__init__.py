@@ -1,1 +1,1 @@
-"""Journeys of several processes behind a real nginx with a real Redis: killed, frozen, renewed in mid-stream."""
+"""Several gateway processes behind a real nginx with a real Redis: killed, frozen, emptied, renewed in mid-stream."""

@@ -18,6 +18,7 @@ RAMP_PER_S = 200
 LIMIT_S = 60.0
 """Longer than its answer, for a reader to come to its end."""
 
+BEGUN_S = 0.3
 CPU_S = at_scale(1, 5)
 """How long the survivor is watched."""
 
@@ -61,6 +62,8 @@ class Play:
             while waiting:
                 await asyncio.sleep(0.05)
                 waiting = [one for one in waiting if not any(seen.name == "text" for seen in one.events)]
+        # In mid-stream: an answer that has only just begun is in no other process's reach before its first write.
+        await asyncio.sleep(BEGUN_S)
 
     def read_at(self, process: int, histories: Sequence[History]) -> list[History]:
         """Further readers of these streams, at one process and past nginx: what they see."""

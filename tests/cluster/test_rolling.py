@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 
 import pytest
 import pytest_asyncio
@@ -60,7 +61,7 @@ async def test_no_reader_notices_a_rolling_restart(house: Stage, chromium: Brows
                 plays.append(await stack.enter_async_context(play(house, STREAMS // WAVES)))
                 heard += [await chromium.watch(f"/stream?query={topic}", ENDS) for topic in _topics(house)]
                 await plays[-1].opened()
-                await eventually(lambda heard=heard: all(map(_has_text, heard)), 10)
+                await eventually(partial(_all_begun, heard), 10)
             await house.cluster.supervisor.restart(number)
             await asyncio.sleep(PAUSE_S)
         outlasted = sum(not history.finished for on in plays for history in on.histories)
@@ -83,5 +84,5 @@ def _topics(house: Stage) -> list[str]:
     return [house.document.question(number) for number in range(TABS)]
 
 
-def _has_text(heard: Heard) -> bool:
-    return "text" in heard.names
+def _all_begun(heard: list[Heard]) -> bool:
+    return all("text" in one.names for one in heard)
