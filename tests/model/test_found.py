@@ -91,6 +91,19 @@ def test_what_was_folded_before_it_was_written_keeps_its_places(world: World) ->
 
 
 @exactly
+def test_what_ends_in_the_moment_of_waking_is_not_told(world: World) -> None:
+    """The last words and the end come at once, before anybody can have asked whose the stream is."""
+    a, b = world.processes
+    reader = world.meet(native=True)
+    world.does("another client reads at B", world.connect(reader, b))
+    world.does("A writes", a.flush())
+    world.does("A stands still, and is taken for dead", world.freeze(a, lapse=True))
+    world.does("B looks", b.look())
+    world.does("A goes on, and comes to the end", world.wake(a, 99, writes_first=False))
+    world.does("all is well again", world.finish())
+
+
+@exactly
 def test_what_was_taken_over_is_not_begun_again_by_a_sweep(world: World) -> None:
     """It still stands among the streams of the dead until this has been noted."""
     a, b = world.processes
