@@ -39,7 +39,7 @@ AWAY = (RedisError, OSError, TimeoutError)
 TOMBSTONE_S = 3600
 """How long it is known of a stream that is no longer kept that it existed."""
 
-REWRITTEN_S = 5.0
+REWRITTEN_S = 15.0
 """After Redis has lost its data: for all instances to write theirs again, before a stream is called unknown."""
 
 

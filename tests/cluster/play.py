@@ -120,6 +120,11 @@ def moved_at(history: History) -> float:
     return next((seen.at for seen in history.events if seen.id and "-1-" not in seen.id), 0.0)
 
 
+def busy() -> bool:
+    """Whether others keep this machine so busy that no time measured on it says anything."""
+    return os.getloadavg()[0] > 2 * (os.cpu_count() or 1)
+
+
 async def _cores(pid: int) -> float:
     began, used = time.monotonic(), _cpu_s(pid)
     await asyncio.sleep(CPU_S)
