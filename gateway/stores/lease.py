@@ -30,7 +30,8 @@ class Lease:
 
     `on_loss` is told when Redis has lost its data: it was flushed or began empty. `on_relapse` is told when it has
     lost what was written last: it was restarted, or a replica took over. `on_lapse` is told when the lease had run
-    out before it was renewed: whoever found this instance silent meanwhile may have taken its streams.
+    out before it was renewed: whoever found this instance silent meanwhile may have taken its streams. `on_missed` is
+    told when a renewal failed, the first of several.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Lease:
         on_loss: Callable[[], None],
         on_lapse: Callable[[], None],
         on_relapse: Callable[[], None],
+        on_missed: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._commands = commands
@@ -56,6 +58,7 @@ class Lease:
         self._on_loss = on_loss
         self._on_lapse = on_lapse
         self._on_relapse = on_relapse
+        self._on_missed = on_missed
         self._clock = clock
         self._beating: asyncio.Task[None] | None = None
         self._given_back = False
@@ -126,6 +129,7 @@ class Lease:
     def _missed(self, error: Exception) -> bool:
         if not self._missing:
             log.warning("the lease is not renewed", extra={"error": repr(error)[:200]})
+            self._on_missed()
         self._missing = True
         self._steady_since = math.inf
         return False

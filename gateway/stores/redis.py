@@ -119,6 +119,7 @@ class RedisStore:
             on_loss=self._on_loss,
             on_lapse=lambda: self._spawn(self._verify()),
             on_relapse=lambda: self._flusher.mistrust(),
+            on_missed=lambda: self._flusher.mistrust(),
         )
         self._members = Membership(self._clients.commands, self._keys, self._lease)
         self._flusher = Flusher(

@@ -32,6 +32,7 @@ class Holder:
     ) -> None:
         self.clock = ManualClock()
         self.told: list[str] = []
+        self.missed: list[float] = []
         self.lease = Lease(
             commands,
             KEYS,
@@ -42,6 +43,7 @@ class Holder:
             on_loss=on_loss or (lambda: self.told.append("loss")),
             on_lapse=lambda: self.told.append("lapse"),
             on_relapse=lambda: self.told.append("relapse"),
+            on_missed=lambda: self.missed.append(self.clock()),
             clock=self.clock,
         )
 
@@ -310,3 +312,16 @@ async def test_a_redis_that_forgot_its_last_second_is_noticed_once(commands: Red
     for _ in range(3):
         assert await holder.lease.renew()
     assert holder.told == ["relapse"]
+
+
+async def test_the_first_renewal_that_fails_is_told(commands: Redis, redis_server: RedisServer) -> None:
+    """So that an instance that writes nothing learns of an outage too; once for each outage."""
+    holder = Holder(commands)
+    await holder.settle()
+    for _ in range(2):
+        redis_server.kill()
+        assert not await holder.lease.renew()
+        assert not await holder.lease.renew()
+        redis_server.start()
+        assert await holder.lease.renew()
+    assert len(holder.missed) == 2

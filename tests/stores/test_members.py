@@ -36,6 +36,7 @@ class Instance:
             on_loss=lambda: None,
             on_lapse=lambda: None,
             on_relapse=lambda: None,
+            on_missed=lambda: None,
             clock=self.clock,
         )
         self.members = Membership(commands, KEYS, self.lease, clock=self.clock)
