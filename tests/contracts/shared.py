@@ -74,10 +74,10 @@ class Member(NamedTuple):
 class Sharing:
     """A Redis and those who share it."""
 
-    def __init__(self, server: RedisServer, *, retention_s: float = 600.0, accept_when_away: bool = True) -> None:
+    def __init__(self, server: RedisServer, *, retention_s: float = 600.0, command_s: float = 2.0) -> None:
         self.server = server
         self._retention_s = retention_s
-        self._accept_when_away = accept_when_away
+        self._command_s = command_s
         self._members: list[Member] = []
 
     async def __aenter__(self) -> "Sharing":
@@ -92,8 +92,8 @@ class Sharing:
     async def join(self, memory: MemoryStore | None = None) -> Member:
         """One more store."""
         shared = Shared(
-            self.server.url, "contract", flush_s=0.02, command_s=0.3, lease_s=LEASE_S,
-            accept_when_away=self._accept_when_away, probe_host="127.0.0.1", probe_port=0,
+            self.server.url, "contract", flush_s=0.02, command_s=self._command_s, lease_s=LEASE_S,
+            accept_when_away=True, probe_host="127.0.0.1", probe_port=0,
             retention_s=self._retention_s, running_s=LONG_S,
         )  # fmt: skip
         memory = memory or MemoryStore(max_bytes=1 << 22, retention_s=self._retention_s)
@@ -106,6 +106,7 @@ class Sharing:
         """All that was to be written is."""
         for member in self._members:
             await member.store.written()
+            assert member.store.durable, "Redis was away"
             await member.store._chores.work_off()
 
     async def passes(self, seconds: float) -> None:

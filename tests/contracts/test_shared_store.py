@@ -108,7 +108,7 @@ async def test_what_is_no_longer_kept_is_gone_for_its_owner_everywhere(sharing: 
 async def test_a_redis_that_is_away_is_said_to_be_within_a_second(dead: bool) -> None:
     """Never 404: whoever comes back later finds the stream. What is here is found here all the same."""
     with RedisServer() as server:
-        async with Sharing(server) as sharing:
+        async with Sharing(server, command_s=0.3) as sharing:
             a, b = await sharing.join(), await sharing.join()
             stream = await begun(a, "x")
             server.kill() if dead else server.freeze()
