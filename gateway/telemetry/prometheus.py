@@ -12,6 +12,7 @@ from prometheus_client.metrics_core import Metric
 
 from gateway.telemetry.metrics import Account, Metrics, StoreFigures
 from gateway.telemetry.series import Counts, Gauges, Series, Tallies
+from gateway.telemetry.store_series import StoreSeries
 
 FIRST_TOKEN = (
     0.001,
@@ -107,19 +108,15 @@ class PrometheusMetrics(Metrics):
         self._heartbeats = Counts("ssegw_heartbeats_total", "Heartbeats written")
         self._late = Counts("ssegw_late_events_total", "Events dropped because their stream had ended")
         self._refusals = Counts("ssegw_refusals_total", "Requests refused before the first byte", "code")
-        self._commands = Counts("ssegw_store_commands_total", "Commands that wrote streams to the shared store")
-        self._written = Counts("ssegw_store_written_bytes_total", "Bytes of these commands")
-        self._flush = Tallies("ssegw_store_flush_seconds", "Time to write down what was new", (), LAG)
-        self._exposed = Gauges("ssegw_store_exposed_events", "Events that would be lost with this process")
-        self._durable = Gauges("ssegw_store_durable", "Whether the shared store takes what is written")
-        # Where no store is shared there is nothing to be said of it, neither good nor bad.
-        self._durable.clear()
-        self._mirrors = Gauges("ssegw_store_mirrors", "Streams of other processes that are copied here")
-        self._freezes = Counts("ssegw_store_freezes_total", "Times that the process stood still too long")
-        self._look: Callable[[], StoreFigures] | None = None
+        self._store = StoreSeries()
         self._log_drops = Counts("ssegw_log_lines_dropped_total", "Log lines given up because nobody reads them")
         self._log_lock = Lock()
-        self.series: list[Series] = [found for found in vars(self).values() if isinstance(found, Series)]
+        self.series: list[Series] = []
+        for found in vars(self).values():
+            if isinstance(found, Series):
+                self.series.append(found)
+            elif isinstance(found, StoreSeries):
+                self.series += found.series()
         self.registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -128,18 +125,12 @@ class PrometheusMetrics(Metrics):
 
     def collect(self) -> Iterable[Metric]:
         """For the registry: all that was counted."""
-        figures = self.store_figures()
-        if figures is not None:
-            self._commands[()] = figures.commands
-            self._written[()] = figures.written_bytes
-            self._exposed[()] = figures.exposed_events
-            self._durable[()] = figures.durable
-            self._mirrors[()] = figures.mirrors
+        self._store.update()
         return [series.family() for series in self.series]
 
     def store_figures(self) -> StoreFigures | None:
         """What the shared store says of itself now; None where no store is shared."""
-        return None if self._look is None else self._look()
+        return self._store.figures()
 
     def render(self) -> bytes:
         """The text exposition format. Takes milliseconds: call it off the loop."""
@@ -219,13 +210,13 @@ class PrometheusMetrics(Metrics):
         self._buffer[()] = count
 
     def watch_store(self, look: Callable[[], StoreFigures]) -> None:
-        self._look = look
+        self._store.look = look
 
     def flushed(self, seconds: float) -> None:
-        self._flush[()].add(seconds)
+        self._store.flush[()].add(seconds)
 
     def froze(self) -> None:
-        self._freezes[()] += 1
+        self._store.freezes[()] += 1
 
     def drain_remaining(self, count: int) -> None:
         self._draining[()] = count

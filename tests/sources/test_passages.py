@@ -48,7 +48,7 @@ dry --now
         ("Can I stop an answer?", "How to stop an answer"),
         ("How do I configure it?", "How to configure it"),
         ("How much memory does it need?", "How much memory it takes"),
-        ("Does it support Redis?", "What is not there yet"),
+        ("Does it support Redis?", "Redis"),
         ("How do I add a new source?", "How to add a source"),
         ("Why do tokens arrive in lumps?", "Tokens arrive in lumps"),
         ("What is an idempotency key for?", "How to ask twice and be answered once"),
