@@ -152,7 +152,7 @@ class _Check:
     def _ends(self, seen: Seen) -> None:
         self._terminal = seen
         if seen.name == "error":
-            self._blame(seen, f"an error: {seen.data.get('code')}")
+            self._blame(seen, f"an error: {seen.data.get('code')}: {seen.data.get('message')}")
         elif seen.data.get("status") != "completed":
             self._blame(seen, f"the answer is {seen.data.get('status')} ({seen.data.get('finish_reason')})")
 

@@ -104,13 +104,15 @@ class Succession:
 
     async def bereft(self, sid: str, *, read_here: bool) -> bool:
         """The process that made a stream is gone: go on with it, or wait for somebody who wants it."""
-        if sid in self._waiting:
+        # Whoever swept need not know who reads: a reader may have come while the process was going away.
+        wanted = read_here or self._hub.is_read(sid)
+        if sid in self._waiting and not wanted:
             return False
         stream = await self._store.look_up(sid)
         if stream.ended or not await self._store.is_bereft(stream):
             # Somebody was faster, perhaps we ourselves, for a client.
             return stream.ended
-        if read_here or stream.request.on_disconnect is OnDisconnect.DETACH:
+        if wanted or stream.request.on_disconnect is OnDisconnect.DETACH:
             return (await self._take_over(stream)).ended
         graceful = stream.request.on_disconnect is OnDisconnect.GRACE
         wait_s = max(AWAITED_S, stream.request.grace_s if graceful else 0.0)

@@ -445,6 +445,17 @@ def test_who_comes_back_meanwhile_is_not_waited_for(process: Process) -> None:
     assert process.store.said("claim") == [here.sid]
 
 
+@pytest.mark.parametrize("waited_for", [True, False])
+def test_what_is_read_here_is_gone_on_with_whoever_noticed_first(process: Process, waited_for: bool) -> None:
+    """Its reader came while the process was going away; the sweep, which does not look for readers, may be faster."""
+    stream = process.orphan(Text("a"))
+    if waited_for:
+        process.bereft(stream)
+    with process.reading(stream):
+        process.bereft(stream, read_here=waited_for)
+        assert process.takeovers == ["continued"]
+
+
 def test_a_stream_that_lost_its_process_twice_is_waited_for_anew(process: Process) -> None:
     """A deploy ends one process after the other: its reader came back after the first, and is on its way again."""
     stream = process.orphan(Text("a"), grace_s=10.0)

@@ -152,10 +152,13 @@ class Flusher:
         self._dues.ring()
 
     async def verify(self) -> None:
-        """Ask Redis whose the running streams are; those of others go to `on_superseded`. Raises when it is away."""
-        running = [kept for kept in self._kept.values() if not kept.stream.ended and not kept.whole]
-        held = await self._log.epochs([kept.stream.sid for kept in running])
-        for kept, now in zip(running, held, strict=True):
+        """Ask Redis whose the streams are; those of others go to `on_superseded`. Raises when it is away.
+
+        Also those that have ended but are not written down: they may have ended a moment ago, when others had them.
+        """
+        unwritten = [*self._kept.values()]
+        held = await self._log.epochs([kept.stream.sid for kept in unwritten])
+        for kept, now in zip(unwritten, held, strict=True):
             mine = (kept.stream.epoch, self._producer.instance)
             if now is None or now[0] < mine[0]:
                 self._follow(kept, kept.rewrite())

@@ -30,7 +30,8 @@ class Lease:
 
     `on_loss` is told when Redis has lost its data: it was flushed or began empty. `on_relapse` is told when it has
     lost what was written last: it was restarted, or a replica took over. `on_lapse` is told when the lease had run
-    out before it was renewed: whoever found this instance silent meanwhile may have taken its streams.
+    out before it was renewed: whoever found this instance silent meanwhile may have taken its streams. `on_missed` is
+    told when a renewal failed, the first of several.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Lease:
         on_loss: Callable[[], None],
         on_lapse: Callable[[], None],
         on_relapse: Callable[[], None],
+        on_missed: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._commands = commands
@@ -56,8 +58,10 @@ class Lease:
         self._on_loss = on_loss
         self._on_lapse = on_lapse
         self._on_relapse = on_relapse
+        self._on_missed = on_missed
         self._clock = clock
         self._beating: asyncio.Task[None] | None = None
+        self._given_back = False
         self._renewing = asyncio.Lock()
         self._era: bytes | None = None
         self._beats = 0
@@ -73,7 +77,8 @@ class Lease:
 
     async def _beat(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
+        # Cancelling alone is not enough: on Python 3.11 the client may swallow it (`wait_for`).
+        while not self._given_back:
             due = loop.time() + self._lease_s / BEATS
             try:
                 await self.renew()
@@ -87,6 +92,8 @@ class Lease:
         sent_at = self._clock()
         try:
             async with asyncio.timeout(self._command_s), self._renewing:
+                if self._given_back:
+                    return False
                 kept, leased, _, _, era, beats, _ = await self._renewal().execute(raise_on_error=False)
         except AWAY as error:
             return self._missed(error)
@@ -122,6 +129,7 @@ class Lease:
     def _missed(self, error: Exception) -> bool:
         if not self._missing:
             log.warning("the lease is not renewed", extra={"error": repr(error)[:200]})
+            self._on_missed()
         self._missing = True
         self._steady_since = math.inf
         return False
@@ -174,6 +182,7 @@ class Lease:
 
         Streams left running keep this instance on the list, so that whoever sweeps finds them.
         """
+        self._given_back = True
         try:
             # A renewal that is on its way must not bring back what is given up here.
             async with asyncio.timeout(self._command_s), self._renewing:

@@ -264,4 +264,5 @@ def _follows(entry: Entry, stream: Stream) -> bool:
     """Whether `entry` goes on where `stream` ends, in the same epoch, or repeats what it has."""
     if entry.epoch != stream.epoch or entry.first > stream.head + 1:
         return False
-    return not entry.folded or entry.first == stream.head + 1 or entry.last <= stream.head
+    # A folded piece stands for several places, of which a log can have none but at its beginning.
+    return not entry.folded or entry.last <= stream.head

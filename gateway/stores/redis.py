@@ -119,6 +119,7 @@ class RedisStore:
             on_loss=self._on_loss,
             on_lapse=lambda: self._spawn(self._verify()),
             on_relapse=lambda: self._flusher.mistrust(),
+            on_missed=lambda: self._flusher.mistrust(),
         )
         self._members = Membership(self._clients.commands, self._keys, self._lease)
         self._flusher = Flusher(
@@ -292,6 +293,8 @@ class RedisStore:
         claim = self._logs.claim(
             sid, expected_producer=mirror.producer, expected_epoch=mirror.stream.epoch, producer=self._maker
         )
+        # Until the answer is known: the claim may have been won without it.
+        self._watch.doubtful.add(sid)
         claimed = await self._try(claim)
         if claimed.won and claimed.last == mirror.stream.head:
             heir = mirror.stream.copy(mirror.stream.lineage.succeeded(claimed.last))
@@ -302,12 +305,14 @@ class RedisStore:
                 self._mirrors.remove(sid)
                 raise GatewayError(Code.STREAM_EXPIRED if found else Code.STREAM_NOT_FOUND)
             if not claimed.won:
+                self._watch.doubtful.discard(sid)
                 heir = self._mirrors.add(found)
                 self._announce_again(sid)
                 return heir
             heir = restored(found, self._bounds)
         await self._memory.create(heir)
         self._flusher.keep(heir, dialect=heir.dialect, provider="", flushed=heir.head)
+        self._watch.doubtful.discard(sid)
         self._chores.takes(sid, mirror.producer)
         self._mirrors.remove(sid, heir)
         return heir

@@ -1,9 +1,17 @@
 """Clients of Redis: one for commands, which fail fast and are never repeated, and one that may wait for news."""
 
+import asyncio
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    SSLConnection,
+    UnixDomainSocketConnection,
+    parse_url,
+)
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -51,9 +59,44 @@ def connect(url: str, command_s: float) -> Clients:
     return Clients(Redis(connection_pool=commands), Redis(connection_pool=blocking))
 
 
+class _Fair(AbstractConnection):
+    """A connection that can be left at any time.
+
+    redis-py sends with `asyncio.wait_for`, which on Python 3.11 now and then swallows the cancellation of its caller: a
+    loop that was told to end would go on for ever.
+    """
+
+    async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
+        limit_s, self.socket_timeout = self.socket_timeout, None
+        try:
+            async with asyncio.timeout(limit_s):
+                await super().send_packed_command(command, check_health)
+        except TimeoutError:
+            await self.disconnect(nowait=True)
+            raise RedisTimeoutError("Redis did not take a command in time") from None
+        finally:
+            self.socket_timeout = limit_s
+
+
+class _FairTCP(_Fair, Connection):
+    """Over TCP."""
+
+
+class _FairTLS(_Fair, SSLConnection):
+    """Over TLS."""
+
+
+class _FairUnix(_Fair, UnixDomainSocketConnection):
+    """Over a unix socket."""
+
+
+_CLASSES: dict[str, type[AbstractConnection]] = {"redis": _FairTCP, "rediss": _FairTLS, "unix": _FairUnix}
+
+
 def _pool(url: str, size: int, command_s: float, *, socket_timeout: float | None) -> BlockingConnectionPool:
     options: dict[str, Any] = {
         **parse_url(url),
+        "connection_class": _CLASSES[url.partition(":")[0]],
         "max_connections": size,
         "timeout": command_s,
         "socket_connect_timeout": command_s,

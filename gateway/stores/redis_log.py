@@ -4,7 +4,7 @@ Writers put their commands into a `Batch`; an answer is an entry's id or `OK` wh
 another process has the stream, nothing or `MISSING` where Redis has lost it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -91,6 +91,10 @@ class Found(NamedTuple):
 def _add(batch: Batch, commands: Sequence[tuple[Word, ...]]) -> None:
     for command in commands:
         batch.add(*command)
+
+
+def _is_foreign(reply: Any) -> bool:
+    return isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply)
 
 
 def is_stale(error: object) -> bool:
@@ -181,26 +185,34 @@ class RedisLog:
     async def tops(self, sids: Sequence[str]) -> list[tuple[int, int] | None]:
         """Of each stream the epoch and seq of its last entry; None where it has none."""
         commands: list[tuple[Word, ...]] = [("XREVRANGE", self._keys.log(sid), "+", "-", "COUNT", 1) for sid in sids]
-        return [parse_id(reply[0][0]) if reply else None for reply in await self.ask(commands)]
+        return [parse_id(reply[0][0]) if reply else None for reply in await self._ask_each(commands)]
 
     async def epochs(self, sids: Sequence[str]) -> list[tuple[int, str] | None]:
         """Of each stream its epoch and the instance that makes it; None where nothing is known of it."""
         commands: list[tuple[Word, ...]] = [("HMGET", self._keys.meta(sid), "epoch", "producer") for sid in sids]
         return [
-            (int(reply[0]), reply[1].decode()) if reply[0] is not None else None for reply in await self.ask(commands)
+            (int(reply[0]), reply[1].decode()) if reply and reply[0] is not None else None
+            for reply in await self._ask_each(commands)
         ]
 
     async def check_writes(self) -> None:
         """Raises what redis-py raises when Redis is away, or takes no writes."""
         await self.ask([("SET", self._keys.probe, "1", "PX", 1000)])
 
+    async def _ask_each(self, commands: Sequence[tuple[Word, ...]]) -> list[Any]:
+        """The same, where a key that is not what it should be is as good as none: it is written anew."""
+        return [None if _is_foreign(reply) else reply for reply in await self._carry(commands, _is_foreign)]
+
     async def ask(self, commands: Sequence[tuple[Word, ...]]) -> list[Any]:
         """The answers to commands, in order. Raises what redis-py raises, for a refused one too."""
+        return await self._carry(commands, lambda reply: False)
+
+    async def _carry(self, commands: Sequence[tuple[Word, ...]], forgiven: Callable[[Any], bool]) -> list[Any]:
         found: list[Any] = []
         for at in range(0, len(commands), SLICE):
             found += await self.courier.carry(partial(_add, commands=commands[at : at + SLICE]))
         for reply in found:
-            if isinstance(reply, Exception):
+            if isinstance(reply, Exception) and not forgiven(reply):
                 raise reply
         return found
 

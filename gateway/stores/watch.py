@@ -36,6 +36,8 @@ class Watch:
         self._tasks: list[asyncio.Task[None]] = []
         self.readers_at: dict[str, str] = {}
         """Where the instances can be asked that read streams of ours."""
+        self.doubtful: set[str] = set()
+        """Streams that this instance may have claimed without hearing of it: nobody else would ever go on with them."""
 
     def start(self) -> None:
         """Look from now on."""
@@ -61,6 +63,9 @@ class Watch:
             if await self._members.has_left(instance, at):
                 for sid in sids:
                     await self._bereft(sid, read_here=True)
+        for sid in list(self.doubtful):
+            if await self._bereft(sid, read_here=False):
+                self.doubtful.discard(sid)
         for instance, at in list(self.readers_at.items()):
             if not await self._members.alive(instance, at):
                 del self.readers_at[instance]

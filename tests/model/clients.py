@@ -14,7 +14,7 @@ class Line:
     """One connection: stands where aiohttp's protocol and its transport would. `mute`: nothing may arrive."""
 
     def __init__(self, client: "Client") -> None:
-        self._client = client
+        self.client = client
         self._parser = Parser(1 << 20)
         self._writable: asyncio.Future[None] | None = None
         self.transport: Line | None = self
@@ -24,12 +24,12 @@ class Line:
 
     def write(self, data: bytes) -> None:
         """Arrives at once."""
-        if self._client.line is not self:
+        if self.client.line is not self:
             return
         if self.mute:
-            self._client.oracle.found.append(f"{self._client.name} heard {data!r} {self.mute}")
+            self.client.oracle.found.append(f"{self.client.name} heard {data!r} {self.mute}")
         for event in self._parser.feed(data):
-            self._client.hear(event)
+            self.client.hear(event)
 
     def is_closing(self) -> bool:
         """Whether either side is gone."""
@@ -60,8 +60,8 @@ class Line:
     def abort(self) -> None:
         """Cut."""
         self.transport = None
-        if self._client.line is self:
-            self._client.line = None
+        if self.client.line is self:
+            self.client.line = None
 
 
 class Client:

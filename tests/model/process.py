@@ -63,7 +63,7 @@ class Process:
         self.name = name
         self.frozen = self.misses = False
         self.sources: list[SteppedSource] = []
-        self.readings: dict[Client, asyncio.Task[None]] = {}
+        self.readings: dict[Line, asyncio.Task[None]] = {}
         self.clock, self.lease_clock = ManualClock(), ManualClock()
         self._exact = exact
         self._oracle = oracle
@@ -180,8 +180,8 @@ class Process:
         self.frozen = False
         self.clock.advance(LONG_S)
         self._living.add(self.store.instance)
-        for client, task in self.readings.items():
-            if client.line is None:
+        for line, task in self.readings.items():
+            if line.client.line is not line:
                 task.cancel()
 
     # Clients.
@@ -196,8 +196,8 @@ class Process:
         client.line = line = Line(client)
         client.connects()
         task = asyncio.create_task(self._reads(stream, client, line))
-        self.readings[client] = task
-        task.add_done_callback(lambda _: self.readings.pop(client, None) and None)
+        self.readings[line] = task
+        task.add_done_callback(lambda _: self.readings.pop(line, None) and None)
         await self.settled()
 
     async def _reads(self, stream: Stream, client: Client, line: Line) -> None:
@@ -229,9 +229,8 @@ class Process:
     async def kill(self) -> None:
         """Gone, with all that it had not written down; nobody hears another word of it."""
         self._living.discard(self.store.instance)
-        for client in self.readings:
-            if client.line is not None:
-                client.line.abort()
+        for line in self.readings:
+            line.abort()
         self.hub._shared = None
         for work in self.hub._running.values():
             work.stream.give_up()
@@ -252,9 +251,8 @@ class Process:
         await self.succession.hand_over()
         await self.hub.drain(0)
         await self.settled()
-        for client, task in list(self.readings.items()):
-            if client.line is not None:
-                client.line.abort()
+        for line, task in list(self.readings.items()):
+            line.abort()
             task.cancel()
         await turns()
         self.succession.close()

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.model.process import Process
 from tests.model.world import World
 from tests.redis_server import RedisServer
 
@@ -13,7 +14,7 @@ from tests.redis_server import RedisServer
 def world(request: pytest.FixtureRequest, redis_server: RedisServer) -> Iterator[World]:
     """Two processes; the first is asked, and a client reads there."""
     loop = asyncio.new_event_loop()
-    with World(redis_server, loop, exact=request.param, tight=False) as world:
+    with World(redis_server, loop, exact=request.param, tight=True) as world:
         world.does("A starts", world.start())
         world.does("B starts", world.start())
         world.does("A is asked", world.open(world.processes[0]))
@@ -50,6 +51,56 @@ def test_a_claim_whose_answer_was_lost_leaves_nobody_waiting(world: World) -> No
     world.does("B reads", b.poll())
     world.does("all is well again", world.finish())
     assert client.terminals == ["complete completed"]
+
+
+@freely
+def test_a_claim_whose_answer_was_lost_is_looked_after_where_nobody_reads(world: World) -> None:
+    """All who read do so elsewhere, and find that the producer lives."""
+    a, b = world.processes
+    client = world.clients[0]
+    world.does("C starts", world.start())
+    c = world.processes[2]
+    world.does("the client leaves", world.leave(client))
+    world.does("A writes", a.flush())
+    world.does("A stands still, and is taken for dead", world.freeze(a, lapse=True))
+    world.does("B knows of it", _mirrored(b, world.oracle.sid))
+    world.does("B will miss an answer", _said(b.lose_next_answer))
+    world.does("B sweeps", b.sweep())
+    world.does("B reads", b.poll())
+    world.does("A goes on", world.wake(a, 0, writes_first=False))
+    world.does("A writes", a.flush())
+    world.does("the client comes to C", world.connect(client, c))
+    world.does("all is well again", world.finish())
+    assert client.terminals == ["complete completed"]
+
+
+async def _mirrored(process: Process, sid: str) -> None:
+    await process.store.look_up(sid)
+
+
+@exactly
+def test_what_was_folded_before_it_was_written_keeps_its_places(world: World) -> None:
+    """A mirror that read the beginning cannot count through a piece that stands for several places."""
+    a, b = world.processes
+    world.does("the client leaves", world.leave(world.clients[0]))
+    world.does("the client comes to B", world.connect(world.clients[0], b))
+    world.does("A says everything", _said(a.say, 99))
+    world.does("A writes", a.flush())
+    world.does("B reads", b.poll())
+    world.does("all is well again", world.finish())
+
+
+@exactly
+def test_what_ends_in_the_moment_of_waking_is_not_told(world: World) -> None:
+    """The last words and the end come at once, before anybody can have asked whose the stream is."""
+    a, b = world.processes
+    reader = world.meet(native=True)
+    world.does("another client reads at B", world.connect(reader, b))
+    world.does("A writes", a.flush())
+    world.does("A stands still, and is taken for dead", world.freeze(a, lapse=True))
+    world.does("B looks", b.look())
+    world.does("A goes on, and comes to the end", world.wake(a, 99, writes_first=False))
+    world.does("all is well again", world.finish())
 
 
 @exactly

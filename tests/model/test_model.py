@@ -10,15 +10,16 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
+from tests.load import at_scale
 from tests.model.clients import Client
 from tests.model.process import Process
 from tests.model.world import PROCESSES_MAX, World
 from tests.redis_server import RedisServer
 
-FULL = bool(os.environ.get("SSEGW_FULL"))
-EXAMPLES = int(os.environ.get("SSEGW_HISTORIES", "0")) or (400 if FULL else 40)
 STEPS = 40
-PHASES = [Phase.generate, Phase.shrink] if os.environ.get("SHRINK") else [Phase.generate]
+PHASES = [Phase.generate, Phase.shrink] if os.environ.get("SSEGW_SHRINK") else [Phase.generate]
+"""A history of so few steps can be read as it is; to make it shorter takes minutes."""
+
 SEVERAL = st.integers(0, 15)
 """Which of those that there are."""
 
@@ -53,9 +54,9 @@ class Histories(RuleBasedStateMachine):
         for _ in range(processes):
             world.does("a process starts", world.start())
         world.does(f"A is asked (exact {self.exact}, tight {tight})", world.open(world.processes[0]))
-        for native in [True, True, False][: 2 + programs]:
-            client = world.meet(native=native)
-            world.does(f"{client.name} (native {native}) reads at A", world.connect(client, world.processes[0]))
+        for number, native in enumerate([True, True, False][: 2 + programs]):
+            client, process = world.meet(native=native), world.processes[number % processes]
+            world.does(f"{client.name} (native {native}) reads at {process.name}", world.connect(client, process))
 
     def awake(self, which: int) -> Process | None:
         """One of the processes that run; as often as not one that makes an answer."""
@@ -101,6 +102,13 @@ class Histories(RuleBasedStateMachine):
         """All that run look after the others at once."""
         there = [process for process in self.world.processes if not process.frozen]
         self.world.does("all look", _all(there))
+
+    @rule(number=st.integers(0, 4))
+    def time_passes(self, number: int) -> None:
+        """Everything that runs does all that it does."""
+        for process in [process for process in self.world.processes if not process.frozen]:
+            self.world.does(f"{process.name} does everything once, saying {number}", self.world.round(process, number))
+        self.world.does("Redis is compared", self.world.compare())
 
     @rule(which=SEVERAL)
     def beat(self, which: int) -> None:
@@ -216,7 +224,7 @@ async def _all(processes: list[Process]) -> None:
     await asyncio.gather(*[process.look() for process in processes])
 
 
-@pytest.mark.timeout(3600 if FULL else 120)
+@pytest.mark.timeout(at_scale(120, 3600))
 @pytest.mark.parametrize("machine", [Histories, Prefixes], ids=["exact", "prefix"])
 def test_no_history_breaks_a_promise(machine: type[Histories]) -> None:
     """Text is never a mixture, exact text is whole, ends come once, and what is said elsewhere is not said here."""
@@ -225,7 +233,7 @@ def test_no_history_breaks_a_promise(machine: type[Histories]) -> None:
         machine,
         settings=settings(
             phases=PHASES,
-            max_examples=EXAMPLES,
+            max_examples=int(os.environ.get("SSEGW_HISTORIES", at_scale(40, 400))),
             stateful_step_count=STEPS,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -123,9 +123,8 @@ class World:
         work = process.hub._running.get(self.oracle.sid)
         # One that cannot ask whose streams are its own speaks on: to be silent would serve nobody.
         if not process.misses and held is not None and work is not None and held[0] > work.stream.epoch:
-            for client in process.readings:
-                if client.line is not None:
-                    client.line.mute = f"from {process.name}, which woke in epoch {work.stream.epoch} of {held[0]}"
+            for line in process.readings:
+                line.mute = f"from {process.name}, which woke in epoch {work.stream.epoch} of {held[0]}"
 
     # What happens to clients.
 
@@ -152,9 +151,9 @@ class World:
         """It hangs up."""
         client.line = None
         for process in self.processes:
-            task = process.readings.get(client)
-            if task is not None and not process.frozen:
-                task.cancel()
+            for line, task in process.readings.items():
+                if line.client is client and not process.frozen:
+                    task.cancel()
 
     async def cancel(self, process: Process) -> None:
         """A client asks a process to end the answer."""

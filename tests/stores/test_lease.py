@@ -3,9 +3,11 @@
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 
 from gateway.stores.keys import Keys
 from gateway.stores.lease import Lease
@@ -30,16 +32,18 @@ class Holder:
     ) -> None:
         self.clock = ManualClock()
         self.told: list[str] = []
+        self.missed: list[float] = []
         self.lease = Lease(
             commands,
             KEYS,
             instance=instance,
             address=f"127.0.0.1:1@{instance}",
             lease_s=lease_s,
-            command_s=0.3,
+            command_s=0.5,
             on_loss=on_loss or (lambda: self.told.append("loss")),
             on_lapse=lambda: self.told.append("lapse"),
             on_relapse=lambda: self.told.append("relapse"),
+            on_missed=lambda: self.missed.append(self.clock()),
             clock=self.clock,
         )
 
@@ -120,7 +124,7 @@ async def test_a_lease_that_had_run_out_is_told(commands: Redis, redis_server: R
 async def test_a_full_redis_still_prolongs_a_lease() -> None:
     """It takes no new data, but who lived before it was full goes on living."""
     with RedisServer() as server:
-        clients = connect(server.url, 0.3)
+        clients = connect(server.url, 0.5)
         holder = Holder(clients.commands)
         await holder.settle()
         server.command("PEXPIRE", KEYS.lease("me"), 300)
@@ -144,7 +148,7 @@ async def test_a_missed_renewal_is_told_once_and_made_up_for(
         begun = time.monotonic()
         assert not await holder.lease.renew()
         assert not await holder.lease.renew()
-        assert time.monotonic() - begun < 1.0
+        assert time.monotonic() - begun < 1.5
     finally:
         redis_server.thaw()
     assert [record.message for record in caplog.records] == ["the lease is not renewed"]
@@ -173,12 +177,52 @@ async def test_it_beats_by_itself_and_through_failures(
 
 async def test_goodbye_takes_the_lease_and_the_place_on_the_list(commands: Redis, redis_server: RedisServer) -> None:
     """And no beat brings them back."""
-    holder = Holder(commands, lease_s=0.06)
-    holder.lease.start()
-    await eventually(lambda: redis_server.command("EXISTS", KEYS.lease("me")))
+    for _ in range(20):
+        holder = Holder(commands, lease_s=0.003)
+        holder.lease.start()
+        await asyncio.sleep(0.005)
+        await holder.lease.goodbye()
+        await asyncio.sleep(0.005)
+        assert not redis_server.command("EXISTS", KEYS.lease("me"))
+        assert redis_server.command("HGETALL", KEYS.instances) == {}
+
+
+async def test_a_renewal_behind_goodbye_does_nothing(commands: Redis, redis_server: RedisServer) -> None:
+    """The client may swallow the beat's cancellation; the lease is given back all the same."""
+    holder = Holder(commands)
+    await holder.lease.renew()
     await holder.lease.goodbye()
-    await asyncio.sleep(0.1)
-    assert not redis_server.command("EXISTS", KEYS.lease("me"))
+    assert not await holder.lease.renew()
+    assert redis_server.command("HGETALL", KEYS.instances) == {}
+
+
+async def test_goodbye_waits_for_a_renewal_on_its_way(
+    commands: Redis, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that still waits for a connection would overtake it backwards."""
+    gate = asyncio.Event()
+    pipeline = commands.pipeline
+
+    def slow(transaction: bool = True) -> Pipeline:
+        pipe = pipeline(transaction=transaction)
+        execute = pipe.execute
+
+        async def later(raise_on_error: bool = True) -> list[Any]:
+            await gate.wait()
+            return await execute(raise_on_error)
+
+        monkeypatch.setattr(pipe, "execute", later)
+        return pipe
+
+    monkeypatch.setattr(commands, "pipeline", slow)
+    holder = Holder(commands)
+    renewal = asyncio.create_task(holder.lease.renew())
+    await asyncio.sleep(0)
+    leaving = asyncio.create_task(holder.lease.goodbye())
+    await asyncio.sleep(0.05)
+    gate.set()
+    assert await renewal
+    await leaving
     assert redis_server.command("HGETALL", KEYS.instances) == {}
 
 
@@ -200,7 +244,7 @@ async def test_goodbye_to_an_absent_redis_is_short(commands: Redis, redis_server
     try:
         begun = time.monotonic()
         await holder.lease.goodbye()
-        assert time.monotonic() - begun < 0.6
+        assert time.monotonic() - begun < 1.0
     finally:
         redis_server.thaw()
 
@@ -249,7 +293,7 @@ class TestHeldBy:
         try:
             begun = time.monotonic()
             assert await me.lease.held_by("other")
-            assert time.monotonic() - begun < 0.5
+            assert time.monotonic() - begun < 1.0
             assert not await me.lease.renew()
         finally:
             redis_server.thaw()
@@ -268,3 +312,16 @@ async def test_a_redis_that_forgot_its_last_second_is_noticed_once(commands: Red
     for _ in range(3):
         assert await holder.lease.renew()
     assert holder.told == ["relapse"]
+
+
+async def test_the_first_renewal_that_fails_is_told(commands: Redis, redis_server: RedisServer) -> None:
+    """So that an instance that writes nothing learns of an outage too; once for each outage."""
+    holder = Holder(commands)
+    await holder.settle()
+    for _ in range(2):
+        redis_server.kill()
+        assert not await holder.lease.renew()
+        assert not await holder.lease.renew()
+        redis_server.start()
+        assert await holder.lease.renew()
+    assert len(holder.missed) == 2

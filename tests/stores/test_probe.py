@@ -60,11 +60,13 @@ async def stranger(*pieces: bytes, hangs_up: bool = True) -> AsyncIterator[str]:
 
 
 def test_one_that_says_its_id_is_alive(run: Run) -> None:
-    """The ordinary case, by IPv4 and IPv6, and where it listens everywhere."""
+    """The ordinary case, by IPv4 and IPv6; one that listens everywhere is asked on the loopback."""
+    hosts = {"127.0.0.1": "127.0.0.1:", "::1": "[::1]:", "0.0.0.0": "127.0.0.1:", "::": "[::1]:"}
 
     async def scenario() -> None:
-        for host in ("127.0.0.1", "::1", "0.0.0.0", "::"):
+        for host, asked in hosts.items():
             async with probing(host=host) as probe:
+                assert probe.address.startswith(asked)
                 assert await ask(probe.address, ME) is Verdict.ALIVE, host
 
     run(scenario())

@@ -83,6 +83,7 @@ def test_an_exact_answer_is_found_again_over_any_number_of_takeovers(
         assert isinstance(found, int)
         rest = [entry for entry in log[found:] if entry != "continued"]
         assert rest == words[known:], place
+        assert log[found - 1] != "continued", "an event was skipped"
 
 
 def test_each_takeover_adds_one_end() -> None:
