@@ -18,7 +18,7 @@ from tests.house import eventually
 from tests.load import at_scale
 
 TOKENS_PER_S = at_scale(20, 5)
-LENGTH_S = at_scale(3, 30)
+LENGTH_S = at_scale(2, 30)
 """Of each answer of the built-in source."""
 
 SPARE_DESCRIPTORS = 8

@@ -17,6 +17,7 @@ from tests.load import at_scale
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 WATCHDOG_S = 2.0
+FROZEN_S = at_scale(1, 3)
 TABS = at_scale(20, 100)
 """Streams that are read at both processes as well, past nginx."""
 
@@ -95,9 +96,9 @@ async def test_redis_dies_and_comes_back(house: Stage) -> None:
 
 
 async def test_redis_freezes(house: Stage) -> None:
-    """SIGSTOP for 3 s: the same."""
+    """SIGSTOP for seconds, longer than any command is waited for: the same."""
     stop, go_on = partial(house.store.signal, signal.SIGSTOP), partial(house.store.signal, signal.SIGCONT)
-    faultless("Redis frozen for 3 s", await _undisturbed(house, stop, 3.0, go_on))
+    faultless(f"Redis frozen for {FROZEN_S} s", await _undisturbed(house, stop, FROZEN_S, go_on))
 
 
 async def test_redis_loses_all_its_data(house: Stage) -> None:

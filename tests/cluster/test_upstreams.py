@@ -13,17 +13,22 @@ import pytest_asyncio
 from fleet.checker import check
 from fleet.readers import History
 from tests.cluster.play import STREAMS, moved_at, play
-from tests.cluster.stage import LENGTH_S, TOKENS_PER_S, Stage, stage
+from tests.cluster.stage import TOKENS_PER_S, Stage, stage
 from tests.house import Seen, see
 from tests.journeys.asking import choices, openai_text
-from tests.load import FULL
+from tests.load import FULL, at_scale
 from tests.upstream import Call, Step, Upstream, answer, streamed, upstream
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 GOES_ON, STOPS = "goes-on", "stops"
+LENGTH_S = at_scale(3, 30)
 WORDS = LENGTH_S * TOKENS_PER_S
-SETTINGS = {"GATEWAY_OPENAI__CONTINUE_MODELS": GOES_ON, "GATEWAY_OPENAI__MODEL": GOES_ON}
+SETTINGS = {
+    "GATEWAY_OPENAI__CONTINUE_MODELS": GOES_ON,
+    "GATEWAY_OPENAI__MODEL": GOES_ON,
+    "GATEWAY_OPENAI__KEEPALIVE_S": "1",
+}
 CALLS = itertools.count()
 
 

@@ -11,7 +11,7 @@ from tests.load import ask_all, at_scale, get, over
 
 STREAMS = at_scale(20, 200)
 FROZEN_S = at_scale(3, 10)
-LATE_S = 5
+LATE_S = at_scale(3, 5)
 LENGTH_S = FROZEN_S + LATE_S
 AT_ONCE_S = 2.0
 
