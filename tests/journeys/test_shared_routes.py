@@ -73,8 +73,6 @@ async def test_a_store_that_is_away_refuses_or_not_as_the_settings_say(
         if refuses:
             shared = here._shared
             assert shared is not None
-            # It knows when it has had something to write.
-            await ask(web, base)
             await eventually(lambda: not shared.takes_streams, 5.0)
         ready = await see(web, "GET", f"{base}/health/ready")
         assert ready.status == (503 if refuses else 200)

@@ -158,8 +158,9 @@ class World:
     async def cancel(self, process: Process) -> None:
         """A client asks a process to end the answer."""
         with contextlib.suppress(GatewayError):
-            await process.hub.cancel(self.oracle.sid, ALICE)
+            # Also when it is refused it may have arrived: only the answer may be lost.
             self.cancelled = True
+            await process.hub.cancel(self.oracle.sid, ALICE)
         await process.settled()
 
     # What happens to Redis.
