@@ -254,6 +254,8 @@ class Gateway:
         with contextlib.suppress(asyncio.CancelledError):
             await self._drain
         if self.hub.running:
+            if self._succession is not None:
+                await self._succession.hand_over()
             await self.hub.drain(0)
         self._sweeper.cancel()
         await self._runner.cleanup()

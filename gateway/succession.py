@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from gateway.errors import Code, GatewayError
 from gateway.events import NOT_DURABLE, Event
@@ -48,6 +49,9 @@ class Succession:
         """Wait for nobody any more."""
         for timer in self._waiting.values():
             timer.cancel()
+        for task in (*self._taking.values(), *self._ending):
+            # What it would win now nobody here could go on with.
+            task.cancel()
 
     # For clients.
 
@@ -125,9 +129,13 @@ class Succession:
         """Become its producer; of any number of callers in this process one does it."""
         task = self._taking.get(stream.sid)
         if task is None:
-            task = self._taking[stream.sid] = asyncio.create_task(self._go_on(stream), name=f"take over {stream.sid}")
-            task.add_done_callback(lambda _task: self._taking.pop(stream.sid, None))
+            task = self._take(stream.sid, self._go_on(stream))
         return await asyncio.shield(task)
+
+    def _take(self, sid: str, taking: Coroutine[Any, Any, Stream]) -> asyncio.Task[Stream]:
+        task = self._taking[sid] = asyncio.create_task(taking, name=f"take over {sid}")
+        task.add_done_callback(lambda _task: self._taking.pop(sid, None))
+        return task
 
     async def _go_on(self, stream: Stream) -> Stream:
         self._hub.refuse_when_full()
@@ -165,14 +173,20 @@ class Succession:
         """Nobody came back for a stream whose process is gone, or it would be in another epoch: end it honestly."""
         try:
             stream = await self._store.look_up(sid)
-            if stream.epoch == epoch and not stream.ended and await self._store.is_bereft(stream):
-                heir = await self._claim(stream)
-                if not heir.mirrored and not heir.ended:
-                    self._end(heir)
+            unwanted = stream.epoch == epoch and not stream.ended and await self._store.is_bereft(stream)
+            # Whoever came in the meantime, or comes now, shares the outcome: two claims of one process both win.
+            if unwanted and sid not in self._taking and not self._hub.is_read(sid):
+                await self._take(sid, self._claim_to_end(stream))
         except GatewayError as error:
             log.warning("a stream whose process is gone could not be ended: %s", error, extra={"stream_id": sid})
         finally:
             self._waiting.pop(sid, None)
+
+    async def _claim_to_end(self, stream: Stream) -> Stream:
+        heir = await self._claim(stream)
+        if not heir.mirrored and not heir.ended:
+            self._end(heir)
+        return heir
 
     def _end(self, heir: Stream) -> None:
         self._metrics.taken_over("lost", heir.dialect)

@@ -198,15 +198,16 @@ class Delivery:
 
     async def _read_on(self, request: web.Request, reading: Reading, cursor: Cursor, sink: SseSink) -> Ending:
         """Read the stream, and go on in its successor wherever it has one: the client need not notice."""
-        ending = await self._read(request, reading, cursor, sink)
+        ending, asked_at = await self._read(request, reading, cursor, sink)
         while ending is Ending.RENEWED:
             cursor = Cursor(successor_of(cursor.stream), cursor.place)
-            ending = await self._read(request, reading, cursor, sink, greet=False)
+            reading = reading._replace(asked_at=asked_at)
+            ending, asked_at = await self._read(request, reading, cursor, sink, greet=False)
         return ending
 
     async def _read(
         self, request: web.Request, reading: Reading, cursor: Cursor, sink: SseSink, *, greet: bool = True
-    ) -> Ending:
+    ) -> tuple[Ending, float | None]:
         stream, dialect = cursor.stream, reading.dialect
         encoder = dialect.encoder(stream, unnamed=reading.unnamed)
         ending = Ending.GONE
@@ -224,7 +225,7 @@ class Delivery:
                 ending = await connection.run(retry_ms=self._retry_ms() if dialect.resumable else 0, greet=greet)
             finally:
                 self._account(reading, cursor, connection, ending)
-        return ending
+        return ending, connection.asked_at
 
     def _retry_ms(self) -> int:
         """When to come back after a lost connection: those who lost the same process must not all come at once."""

@@ -15,7 +15,7 @@ from gateway.streams.ids import SID_PATTERN
 
 log = logging.getLogger(__name__)
 
-MESSAGES_MAX = 1000
+MESSAGES_MAX = 10_000
 """About so many are kept for an instance that does not read; the oldest are dropped."""
 
 KEPT_MS = 5 * 60_000

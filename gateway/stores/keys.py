@@ -8,7 +8,7 @@ from gateway.request import Caller
 
 
 class Keys:
-    """Names under one prefix. All of one stream, or of one instance, share a hash tag: a cluster can hold them."""
+    """Names under one prefix. All of one stream, or of one instance, share a hash tag, as a cluster would need it."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix

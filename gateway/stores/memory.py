@@ -34,6 +34,8 @@ class MemoryStore:
     async def create(self, stream: Stream) -> None:
         """Keep `stream`; `STORE_FULL` when live streams fill the memory."""
         self.refuse_when_full()
+        if stream.sid in self._streams:
+            raise ValueError("a stream of that name is kept already")
         self._streams[stream.sid] = stream
         self._bytes += stream.bytes + stream.request_bytes
         stream.on_growth = self._grew

@@ -165,10 +165,11 @@ class Mirrors:
                 self._hear(entries)
 
     async def _ask(self, block_ms: int, keys: list[bytes], ids: list[str]) -> Mapping[bytes, Any]:
-        if self._connection is None:
-            self._connection = await self._blocking.connection_pool.get_connection()  # type: ignore[no-untyped-call]  # its decorator
-        await self._connection.send_command("XREAD", "BLOCK", block_ms, "STREAMS", *keys, *ids)
+        # Over all of it: a Redis that hangs may do so while it is greeted as well.
         async with asyncio.timeout(block_ms / 1000 + ANSWER_S):
+            if self._connection is None:
+                self._connection = await self._blocking.connection_pool.get_connection()  # type: ignore[no-untyped-call]  # its decorator
+            await self._connection.send_command("XREAD", "BLOCK", block_ms, "STREAMS", *keys, *ids)
             reply = await self._connection.read_response(timeout=float("inf"))
         return dict(reply or {})
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 from redis.exceptions import RedisError
 
 from gateway.errors import Code, GatewayError
+from gateway.events import CANCELLED
 from gateway.request import Caller
 from gateway.stores.chores import Chores
 from gateway.stores.entries import BrokenEntry
@@ -38,6 +39,9 @@ T = TypeVar("T")
 AWAY = (RedisError, OSError, TimeoutError)
 TOMBSTONE_S = 3600
 """How long it is known of a stream that is no longer kept that it existed."""
+
+VERIFIED_AT_MOST, VERIFIED_AGAIN_S = 4, 0.2
+"""How often Redis is asked whose the streams are, after this process stood still; nothing is said meanwhile."""
 
 REWRITTEN_S = 15.0
 """After Redis has lost its data: for all instances to write theirs again, before a stream is called unknown."""
@@ -117,7 +121,7 @@ class RedisStore:
             lease_s=self._shared.lease_s,
             command_s=self._shared.command_s,
             on_loss=self._on_loss,
-            on_lapse=lambda: self._spawn(self._verify()),
+            on_lapse=lambda: self._spawn(self._verify_lapsed()),
             on_relapse=lambda: self._flusher.mistrust(),
             on_missed=lambda: self._flusher.mistrust(),
         )
@@ -210,7 +214,12 @@ class RedisStore:
 
     async def _found(self, sid: str) -> Found | None:
         try:
-            return await self._try(self._logs.load(sid))
+            found = await self._try(self._logs.load(sid))
+            if found is not None and found.gone and found.running:
+                if await self._members.alive(found.producer, found.at):
+                    # Its log was lost without the rest, and is being written again.
+                    raise _store_away()
+            return found
         except BrokenEntry as error:
             log.error("a stream cannot be read", extra={"stream_id": sid, "error": str(error)})
             raise GatewayError(Code.INTERNAL, "the log of this stream cannot be read") from None
@@ -226,16 +235,14 @@ class RedisStore:
     async def reserve(self, owner: Caller, key: str, fingerprint: bytes, sid: str) -> str | None:
         """Reserve `key` among all processes; among those of this one only, while Redis is away and may be."""
         try:
-            held = await self._reservations.reserve(owner, key, fingerprint, sid)
+            return await self._reservations.reserve(owner, key, fingerprint, sid)
         except AWAY as error:
             if not self._shared.accept_when_away:
                 raise _store_away() from error
-            held = await self._memory.reserve(owner, key, fingerprint, sid)
-        return held
+            return self._reservations.reserve_here(owner, key, fingerprint, sid)
 
     async def release(self, owner: Caller, key: str) -> None:
         """Let `key` be used again."""
-        await self._memory.release(owner, key)
         try:
             await self._reservations.release(owner, key)
         except AWAY:
@@ -258,9 +265,12 @@ class RedisStore:
             self._chores.expires(key, self._shared.retention_s)
 
     def sweep(self) -> None:
-        """Let go of what has been kept long enough, and of mirrors that nobody reads."""
+        """Let go of what has been kept long enough, and of mirrors that nobody reads; tell again who reads."""
         self._memory.sweep()
         self._mirrors.forget_unread()
+        for mirror in self._mirrors:
+            # What was told before may have been lost, and a stream that is read must not end as an orphan.
+            self._announce_again(mirror.stream.sid)
 
     @property
     def bytes_kept(self) -> int:
@@ -310,6 +320,8 @@ class RedisStore:
                 self._announce_again(sid)
                 return heir
             heir = restored(found, self._bounds)
+        if claimed.cancelled:
+            heir.seal(CANCELLED)
         await self._memory.create(heir)
         self._flusher.keep(heir, dialect=heir.dialect, provider="", flushed=heir.head)
         self._watch.doubtful.discard(sid)
@@ -321,6 +333,7 @@ class RedisStore:
         """Leave a message for the instance that makes it."""
         mirror = self._mirrors.get(stream.sid)
         if mirror is not None:
+            await self._try(self._logs.note_cancel(stream.sid))
             await self._try(self._inbox.send(mirror.producer, Kind.CANCEL, stream.sid))
 
     def announce(self, sid: str, *, reading: bool) -> None:
@@ -383,6 +396,8 @@ class RedisStore:
 
     def _on_durable(self, durable: bool) -> None:
         self.durable = durable
+        if durable:
+            self._hold_keys()
         self._producer.told_of_outage(away=not durable)
 
     def _on_superseded(self, stream: Stream) -> None:
@@ -395,8 +410,7 @@ class RedisStore:
         for stream in self._memory.all():
             note = self._chores.belongs if stream.ended else self._chores.begins
             note(stream.sid, stream.owner, stream.created_s)
-        for key, value in self._reservations.held():
-            self._chores.holds(key, value, self._shared.running_s + self._shared.retention_s)
+        self._hold_keys()
         self._mirrors.start_over()
 
     def _figures(self) -> StoreFigures:
@@ -409,6 +423,11 @@ class RedisStore:
             mirrors=len(self._mirrors),
         )
 
+    def _hold_keys(self) -> None:
+        """Have Redis hold the keys of running streams that it lost, or that were reserved while it was away."""
+        for key, value in self._reservations.held():
+            self._chores.holds(key, value, self._shared.running_s + self._shared.retention_s)
+
     def _on_freeze(self, seconds: float) -> None:
         self._metrics.froze()
         self._spawn(self._find_out(seconds))
@@ -416,16 +435,31 @@ class RedisStore:
     async def _find_out(self, seconds: float) -> None:
         """Whose streams are ours still; only then may anything be said of them."""
         log.warning("this process stood still", extra={"seconds": round(seconds, 3)})
-        await self._verify()
-        if self.pulse.resume():
-            self._reopen()
-
-    async def _verify(self) -> None:
         try:
-            await self._flusher.verify()
-        except AWAY as error:
-            # Nobody can take anything over without Redis, and to be silent for as long would serve nobody.
-            log.warning("cannot find out whose streams are ours", extra={"error": repr(error)[:200]})
+            if not await self._verify() and seconds >= self._shared.lease_s:
+                # They may be somebody else's by now: readers are better cut off than told two stories.
+                for stream in self._memory.all():
+                    if not stream.ended:
+                        self._flusher.forget(stream)
+                        self._on_superseded(stream)
+        finally:
+            if self.pulse.resume():
+                self._reopen()
+
+    async def _verify(self) -> bool:
+        """Give up what others make now; false if that could not be found out."""
+        for _ in range(VERIFIED_AT_MOST):
+            try:
+                await self._flusher.verify()
+            except AWAY as error:
+                log.warning("cannot find out whose streams are ours", extra={"error": repr(error)[:200]})
+                await asyncio.sleep(VERIFIED_AGAIN_S)
+            else:
+                return True
+        return False
+
+    async def _verify_lapsed(self) -> None:
+        await self._verify()
 
     async def _tell(self, instance: str, kind: Kind, sid: str) -> None:
         try:
@@ -436,7 +470,12 @@ class RedisStore:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._worked)
+
+    def _worked(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("work for the shared store failed", exc_info=error)
 
     async def _try(self, asked: Awaitable[T]) -> T:
         try:

@@ -52,12 +52,16 @@ class Producer(NamedTuple):
 
 
 class Claimed(NamedTuple):
-    """Whether a claim was won; else who has the stream. `last` is the last durable seq of the epoch before."""
+    """Whether a claim was won; else who has the stream. `last` is the last durable seq of the epoch before.
+
+    `cancelled`: somebody has cancelled it, and its producer died before it could end.
+    """
 
     won: bool
     epoch: int
     last: int
     producer: str
+    cancelled: bool
 
 
 class Found(NamedTuple):
@@ -121,7 +125,7 @@ class RedisLog:
         self.courier = Courier(self.batch)
         """For what is asked one by one."""
         self._write, self._append = Script("write"), Script("append")
-        self._finish, self._claim = Script("finish"), Script("claim")
+        self._finish, self._claim, self._cancel = Script("finish"), Script("claim"), Script("cancel")
 
     def batch(self) -> Batch:
         """A batch for commands about several streams."""
@@ -242,8 +246,12 @@ class RedisLog:
             ttl_s + self._tombstone_s,
             ENTRIES_MAX,
         ]
-        won, epoch, last, by = await self.run(self._claim, self._both(sid), words)
-        return Claimed(bool(won), epoch, last, by.decode())
+        won, epoch, last, by, cancelled = await self.run(self._claim, self._both(sid), words)
+        return Claimed(bool(won), epoch, last, by.decode(), bool(cancelled))
+
+    async def note_cancel(self, sid: str) -> None:
+        """Somebody cancelled the stream: whoever claims it is to know. Raises what redis-py raises."""
+        await self.run(self._cancel, [self._keys.meta(sid)], [])
 
     def _both(self, sid: str) -> list[str]:
         return [self._keys.log(sid), self._keys.meta(sid)]

@@ -41,8 +41,23 @@ class Reservations:
                 raise GatewayError(Code.IDEMPOTENCY_MISMATCH)
             if await self._is_created(holder):
                 return holder
-        self._held[name], self._name_of[sid] = value, name
+        self._note(name, value, sid)
         return None
+
+    def reserve_here(self, owner: Caller, key: str, fingerprint: bytes, sid: str) -> str | None:
+        """The same among the streams that run in this process, while Redis is away; it hears of it when it is back."""
+        name, value = self._keys.idempotency(owner, key), b"%b %b" % (sid.encode(), fingerprint.hex().encode())
+        held = self._held.get(name)
+        if held is None:
+            self._note(name, value, sid)
+            return None
+        holder, _, theirs = held.decode().partition(" ")
+        if theirs != fingerprint.hex():
+            raise GatewayError(Code.IDEMPOTENCY_MISMATCH)
+        return holder
+
+    def _note(self, name: str, value: bytes, sid: str) -> None:
+        self._held[name], self._name_of[sid] = value, name
 
     async def release(self, owner: Caller, key: str) -> None:
         """Let `key` be used again."""

@@ -99,6 +99,9 @@ class Watch:
         except GatewayError as error:
             if error.code in (Code.STREAM_NOT_FOUND, Code.STREAM_EXPIRED):
                 return True
+            if error.code is Code.STORE_AWAY:
+                # So it would be with all the others, one after the other.
+                raise
             log.warning("nobody goes on with a stream: %s", error, extra={"stream_id": sid})
         return False
 
@@ -108,7 +111,7 @@ async def _again(look: Callable[[], Awaitable[None]], every_s: float) -> None:
         await asyncio.sleep(every_s)
         try:
             await look()
-        except (RedisError, OSError, TimeoutError):
+        except (RedisError, OSError, TimeoutError, GatewayError):
             log.debug("Redis is away", exc_info=True)
         except Exception:
             log.exception("a look at the other instances failed")

@@ -247,10 +247,10 @@ async def test_a_claim_whose_answer_was_lost_is_won_again(log: RedisLog) -> None
         return await log.claim(stream.sid, expected_producer="us", expected_epoch=1, producer=THEM)
 
     first = await claim()
-    assert first == (True, 2, 2, "them")
+    assert first == (True, 2, 2, "them", False)
     assert await claim() == first
     late = await log.claim(stream.sid, expected_producer="us", expected_epoch=1, producer=US._replace(instance="x"))
-    assert late == (False, 2, 0, "them")
+    assert late == (False, 2, 0, "them", False)
 
 
 async def test_epochs_are_remembered_over_several_claims(log: RedisLog) -> None:
@@ -259,7 +259,7 @@ async def test_epochs_are_remembered_over_several_claims(log: RedisLog) -> None:
     await write(log, stream)
     await log.claim(stream.sid, expected_producer="us", expected_epoch=1, producer=THEM)
     again = await log.claim(stream.sid, expected_producer="them", expected_epoch=2, producer=US)
-    assert again == (True, 3, 3, "us")
+    assert again == (True, 3, 3, "us", False)
     found = await log.load(stream.sid)
     assert found is not None
     assert found.ends == {1: 2, 2: 3}
@@ -271,8 +271,8 @@ async def test_an_ended_or_unknown_stream_is_not_claimed(log: RedisLog, redis_se
     stream.finish(DONE)
     await write(log, stream)
     claim = await log.claim(stream.sid, expected_producer="us", expected_epoch=1, producer=THEM)
-    assert claim == (False, 1, 0, "us")
-    assert (await log.claim("x", expected_producer="us", expected_epoch=1, producer=THEM)) == (False, 0, 0, "")
+    assert claim == (False, 1, 0, "us", False)
+    assert (await log.claim("x", expected_producer="us", expected_epoch=1, producer=THEM)) == (False, 0, 0, "", False)
     running = stream_of(OPENED, Text("a"))
     await write(log, running)
     redis_server.command("DEL", KEYS.log(running.sid))
