@@ -215,10 +215,10 @@ class RedisStore:
     async def _found(self, sid: str) -> Found | None:
         try:
             found = await self._try(self._logs.load(sid))
-            if found is not None and found.gone and found.running:
-                if await self._members.alive(found.producer, found.at):
-                    # Its log was lost without the rest, and is being written again.
-                    raise _store_away()
+            lost = found is not None and found.gone and found.running
+            if found is not None and lost and await self._members.alive(found.producer, found.at):
+                # Its log was lost without the rest, and is being written again.
+                raise _store_away()
             return found
         except BrokenEntry as error:
             log.error("a stream cannot be read", extra={"stream_id": sid, "error": str(error)})

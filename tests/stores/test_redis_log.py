@@ -9,7 +9,7 @@ from gateway.events import Audio, AudioEvicted, Event, Failed, Metadata, Opened,
 from gateway.stores.entries import ENTRY_MAX_BYTES, BrokenEntry
 from gateway.stores.pieces import Piece, all_pieces, new_pieces
 from gateway.stores.redis_client import Clients
-from gateway.stores.redis_log import MISSING, OK, SUPERSEDED, RedisLog, is_stale
+from gateway.stores.redis_log import MISSING, OK, SUPERSEDED, Claimed, RedisLog, is_stale
 from gateway.streams.lineage import Lineage
 from gateway.streams.stream import Bounds, State, Stream
 from tests.doubles import ALICE, DONE, END, question, stream_of
@@ -243,7 +243,7 @@ async def test_a_claim_whose_answer_was_lost_is_won_again(log: RedisLog) -> None
     stream = stream_of(OPENED, Text("a"))
     await write(log, stream)
 
-    async def claim() -> tuple[bool, int, int, str]:
+    async def claim() -> Claimed:
         return await log.claim(stream.sid, expected_producer="us", expected_epoch=1, producer=THEM)
 
     first = await claim()
