@@ -200,6 +200,33 @@ async def test_a_cancel_reaches_the_producer_at_once(a: Member, b: Member) -> No
     assert min(took) <= 0.1
 
 
+async def test_a_cancel_outlives_the_process_that_should_have_heard_it(a: Member, b: Member) -> None:
+    """Whoever takes the stream over ends it as its client wished, and does not pay for the rest of the answer."""
+    mirror = await b.store.find((await begun(a, "x")).sid, ALICE)
+    await a.die()
+    await b.store.ask_to_cancel(mirror)
+    heir = await b.store.claim(mirror)
+    assert (heir.sealed, heir.seal_reason, heir.ended) == (True, "cancelled", False)
+
+
+async def test_a_key_holds_over_the_edges_of_an_outage(a: Member, b: Member, redis_server: RedisServer) -> None:
+    """Reserved before it and asked again while Redis is away, or reserved meanwhile and asked again elsewhere."""
+    before, within = new_sid(), await begun(a, "x")
+    assert await a.store.reserve(ALICE, "before", b"f", before) is None
+    redis_server.kill()
+    await soon(lambda: not a.store.durable)
+    assert await a.store.reserve(ALICE, "before", b"f", new_sid()) == before
+    with pytest.raises(GatewayError) as raised:
+        await a.store.reserve(ALICE, "before", b"another", new_sid())
+    assert raised.value.code is Code.IDEMPOTENCY_MISMATCH
+    assert await a.store.reserve(ALICE, "within", b"f", within.sid) is None
+    redis_server.start()
+    await soon(lambda: a.store.durable and b.store.durable)
+    await asyncio.sleep(0)
+    await a.store._chores.work_off()
+    assert await b.store.reserve(ALICE, "within", b"f", new_sid()) == within.sid
+
+
 async def test_the_producer_hears_of_those_who_read_elsewhere(a: Member, b: Member) -> None:
     """That they read, that they have left, and that their process is dead."""
     stream, here = await begun(a, "x"), b.store.instance
