@@ -46,12 +46,6 @@ class Dues:
         self._urgent.pop(kept, None)
         self._rest.pop(kept, None)
 
-    def hurry(self, sid: str | None) -> None:
-        """This stream is urgent, or all are."""
-        for kept in [*self._rest]:
-            if sid is None or kept.stream.sid == sid:
-                self.mark(kept, True)
-
     def take(self, *, everything: bool) -> list[Kept]:
         """Those that are urgent, and with `everything` the others as well. They stay due until they are dropped."""
         return [*self._urgent, *(self._rest if everything else ())]

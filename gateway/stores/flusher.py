@@ -92,10 +92,6 @@ class Flusher:
         if kept is not None and kept.stream is stream:
             self._drop(kept)
 
-    def hurry(self, sid: str | None = None) -> None:
-        """Write at once what is new of this stream, or of all."""
-        self._dues.hurry(sid)
-
     def lost_data(self) -> None:
         """Redis has lost everything: write all streams again that are still in memory, running or finished."""
         for stream in [*self._names]:

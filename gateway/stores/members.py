@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from redis.asyncio import Redis
-from redis.asyncio.client import Pipeline
 
 from gateway.stores.keys import Keys
 from gateway.stores.lease import Lease, strike_off
@@ -91,14 +90,6 @@ class Membership:
     async def streams_of(self, instance: str) -> list[str]:
         """The streams that `instance` makes, or made when it died."""
         return [_text(sid) for sid in await self._commands.smembers(self._keys.streams(instance))]
-
-    def add_stream(self, pipe: Pipeline, sid: str) -> None:
-        """Note, as part of `pipe`, that this instance makes the stream."""
-        pipe.sadd(self._keys.streams(self._lease.instance), sid)
-
-    def remove_stream(self, pipe: Pipeline, instance: str, sid: str) -> None:
-        """Note, as part of `pipe`, that `instance` makes the stream no longer."""
-        pipe.srem(self._keys.streams(instance), sid)
 
 
 def _text(value: bytes | str) -> str:

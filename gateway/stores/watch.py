@@ -73,7 +73,10 @@ class Watch:
 
     async def sweep(self) -> None:
         """Once: at all that have not said goodbye, and at what those have left that are dead."""
-        for instance, at in (await self._members.others()).items():
+        others = await self._members.others()
+        for instance in self._swept.keys() - others.keys():
+            del self._swept[instance]
+        for instance, at in others.items():
             if await self._members.alive(instance, at):
                 continue
             sids = await self._members.streams_of(instance)

@@ -118,8 +118,6 @@ async def test_what_opens_begins_or_ends_a_stream_is_written_at_once(redis_serve
         stream.append([Text("b")])
         await asyncio.sleep(0.05)
         assert writing.flusher.exposed == 1
-        writing.flusher.hurry(stream.sid)
-        await eventually(lambda: writing.flusher.exposed == 0)
         stream.append([Text("c")])
         stream.finish(DONE)
         await eventually(lambda: stream.readers == 0)
