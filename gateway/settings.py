@@ -112,7 +112,7 @@ class Delivery(Section):
     lag_abort_bytes: Bytes = 1024**2
     connection_age_s: Seconds = 600
     hold_s: Seconds = 50
-    retry_ms: int = Field(700, ge=100, le=600_000)
+    retry_ms: int = Field(600, ge=100, le=600_000)
     away_retry_min_ms: int = Field(500, ge=0, le=600_000)
     away_retry_max_ms: int = Field(2500, ge=1, le=600_000)
 

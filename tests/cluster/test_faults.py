@@ -13,7 +13,7 @@ from fleet.readers import History
 from tests.cluster.play import Seen, busy, faultless, play
 from tests.cluster.stage import Stage, stage
 from tests.house import eventually
-from tests.load import at_scale
+from tests.load import FULL, at_scale
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 WATCHDOG_S = 2.0
@@ -44,7 +44,7 @@ async def test_a_process_is_killed(house: Stage) -> None:
         seen = await on.seen()
     faultless("kill -9", seen)
     assert len(seen.moved) >= len(seen.cut) >= seen.all.streams // 4
-    if not busy():
+    if FULL and not busy():
         assert seen.silence_s(0.5) < 1.0
         assert seen.silence_s(1.0) < 2.5
 
@@ -58,7 +58,7 @@ async def test_a_process_hangs_until_its_watchdog_ends_it(house: Stage) -> None:
         seen = await on.seen()
     faultless("SIGSTOP, supervised", seen)
     assert len(seen.moved) >= len(seen.cut) >= seen.all.streams // 4
-    if not busy():
+    if FULL and not busy():
         assert seen.silence_s(1.0) <= WATCHDOG_S + 1.0
 
 

@@ -8,6 +8,7 @@ from fleet.cluster import Cluster
 from fleet.edge import MISSING
 from fleet.readers import Readers
 from fleet.rolling import Procedure, faults, told
+from tests.load import FULL
 
 pytestmark = [
     pytest.mark.skipif(MISSING, reason="nginx or openssl is not installed"),
@@ -29,6 +30,7 @@ async def test_nobody_notices_anything_where_nothing_is_restarted() -> None:
     assert (found.streams, found.ended, found.lost, found.calls, found.cuts) == (40, 40, 0, 40, 0)
 
 
+@pytest.mark.skipif(not FULL, reason="40 s; the cluster's own rolling restart is always run")
 async def test_nobody_loses_or_repeats_anything_when_two_processes_are_renewed() -> None:
     """Every answer outlasts the restarts, is whole to the byte in every reader's hands, and no answer is not 200."""
     procedure = Procedure(2, 100)

@@ -233,7 +233,7 @@ def test_no_history_breaks_a_promise(machine: type[Histories]) -> None:
         machine,
         settings=settings(
             phases=PHASES,
-            max_examples=int(os.environ.get("SSEGW_HISTORIES", at_scale(40, 400))),
+            max_examples=int(os.environ.get("SSEGW_HISTORIES", at_scale(24, 400))),
             stateful_step_count=STEPS,
             deadline=None,
             suppress_health_check=list(HealthCheck),
