@@ -16,6 +16,9 @@ from gateway.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
+WRITTEN_AGAIN_S = (0.0, 0.1, 0.3, 0.6)
+"""Pauses before each attempt to write what is to be handed over: a connection that broke is no outage."""
+
 AWAITED_S = 5.0
 """How long an unread stream whose process is gone waits for its client to come back, at least: its client was cut off
 and did not leave."""
@@ -69,9 +72,12 @@ class Succession:
     async def hand_over(self) -> None:
         """Leave what still runs here to other processes, with all that was said of it."""
         self._hub.hold_all()
-        await self._store.written()
-        if self._store.durable:
-            await self._hub.let_go_all()
+        for pause_s in WRITTEN_AGAIN_S:
+            await asyncio.sleep(pause_s)
+            await self._store.written()
+            if self._store.durable:
+                await self._hub.let_go_all()
+                return
 
     # Told by the store.
 

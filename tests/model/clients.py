@@ -137,7 +137,8 @@ class Browser(Client):
         if event.event == "text":
             self.text = data["token"] if data.get("replace") else self.text + data["token"]
         if event.event in ("complete", "error"):
-            self.terminals.append(f"{event.event} {data.get('code', data.get('status'))}")
+            why = "" if data.get("status") == "completed" else f" {data.get('finish_reason', '')}"
+            self.terminals.append(f"{event.event} {data.get('code', data.get('status'))}{why}".strip())
         if not event.id:
             return
         place = parse_place(event.id)
