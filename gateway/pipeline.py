@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from gateway.errors import Code, GatewayError
 from gateway.events import Completed, Event, Failed, Text, Usage, Warned
+from gateway.request import CHARACTERS_PER_TOKEN
 from gateway.resilience.continuation import go_on, open_to_more
 from gateway.sources.base import Batch, Outlet, Source
 from gateway.stages.base import Chain, Follower, Stage
@@ -16,9 +17,6 @@ from gateway.telemetry.metrics import Metrics
 log = logging.getLogger(__name__)
 
 NO_VOICE = Warned("VOICE_UNAVAILABLE", "this gateway has no voice; the answer comes as text only")
-
-CHARACTERS_PER_TOKEN = 4
-"""For estimates where a provider gave no usage: right within a third for European languages."""
 
 
 class Pipeline:

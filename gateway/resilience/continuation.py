@@ -8,6 +8,7 @@ from dataclasses import replace
 from gateway.errors import Code, GatewayError
 from gateway.events import Reasoning, Refusal, Status, Text, TextComplete, ToolCall, Usage, WholeText
 from gateway.request import CHARACTERS_PER_TOKEN, StreamRequest
+from gateway.resilience.around import Around
 from gateway.resilience.seam import Behind
 from gateway.sources.base import Batch, Outlet, Source
 from gateway.telemetry.metrics import Metrics
@@ -74,7 +75,7 @@ def _nobody(batch: Batch) -> None:
     """Hears nothing."""
 
 
-class Continuation:
+class Continuation(Around):
     """Asks `source` again when it breaks off in mid-answer, up to `continue_max` times for one answer.
 
     Only where the source `continues` the request, and only plain text is open: no tool call, refusal or reasoning.
@@ -82,9 +83,7 @@ class Continuation:
     """
 
     def __init__(self, source: Source, *, continue_max: int, total_s: float, metrics: Metrics) -> None:
-        self._source = source
-        self.name = source.name
-        self.exact = source.exact
+        super().__init__(source)
         self._continue_max = continue_max
         self._total_s = total_s
         self._metrics = metrics
@@ -133,18 +132,6 @@ class Continuation:
             return True
         self._metrics.continuation("refused")
         return False
-
-    def continues(self, request: StreamRequest) -> bool:
-        """As the source's."""
-        return self._source.continues(request)
-
-    async def check(self) -> None:
-        """As the source's."""
-        await self._source.check()
-
-    async def close(self) -> None:
-        """As the source's."""
-        await self._source.close()
 
 
 class _Said:

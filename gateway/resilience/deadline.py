@@ -5,10 +5,11 @@ import asyncio
 from gateway.errors import Code, GatewayError
 from gateway.events import has_content
 from gateway.request import StreamRequest
+from gateway.resilience.around import Around
 from gateway.sources.base import Batch, Outlet, Source
 
 
-class Deadline:
+class Deadline(Around):
     """Ends `source` with `UPSTREAM_TIMEOUT` when one of three times is over, all in seconds.
 
     `first_token_s` runs until the first content, `silence_s` from each piece of content to the next, `total_s`
@@ -16,9 +17,7 @@ class Deadline:
     """
 
     def __init__(self, source: Source, *, first_token_s: float, silence_s: float, total_s: float) -> None:
-        self._source = source
-        self.name = source.name
-        self.exact = source.exact
+        super().__init__(source)
         self._first_token_s = first_token_s
         self._silence_s = silence_s
         self._total_s = total_s
@@ -45,18 +44,6 @@ class Deadline:
             raise
         finally:
             alarm.stop()
-
-    def continues(self, request: StreamRequest) -> bool:
-        """As the source's."""
-        return self._source.continues(request)
-
-    async def check(self) -> None:
-        """As the source's."""
-        await self._source.check()
-
-    async def close(self) -> None:
-        """As the source's."""
-        await self._source.close()
 
 
 class _Alarm:

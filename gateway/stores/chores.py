@@ -4,12 +4,11 @@ import asyncio
 import logging
 from collections import deque
 
-from redis.exceptions import RedisError
-
 from gateway.request import Caller
 from gateway.stores.backoff import Backoff
 from gateway.stores.batch import Word
 from gateway.stores.keys import Keys
+from gateway.stores.redis_client import AWAY
 from gateway.stores.redis_log import RedisLog
 
 log = logging.getLogger(__name__)
@@ -87,7 +86,7 @@ class Chores:
             await asyncio.wait([self._working])
         try:
             await self.work_off()
-        except (RedisError, OSError, TimeoutError):
+        except AWAY:
             log.debug("chores were left undone", exc_info=True)
 
     async def _work(self) -> None:
@@ -97,7 +96,7 @@ class Chores:
             try:
                 await self.work_off()
                 backoff.reset()
-            except (RedisError, OSError, TimeoutError):
+            except AWAY:
                 await asyncio.sleep(backoff.next_s())
 
     async def work_off(self) -> None:

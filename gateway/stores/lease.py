@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
-from redis.exceptions import RedisError
 
 from gateway.stores.keys import Keys
+from gateway.stores.redis_client import AWAY
 
 log = logging.getLogger(__name__)
 
@@ -20,9 +20,6 @@ BEATS = 3
 
 BEATS_KEPT_S = 3600
 """How long Redis counts on for an instance that does not renew; it outlasts any outage that streams outlast."""
-
-AWAY = (RedisError, OSError)
-"""What is raised when Redis does not answer, or not as it should."""
 
 
 class Lease:

@@ -7,13 +7,13 @@ from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import RedisError
 
 from gateway.events import Record
 from gateway.stores.backoff import Backoff
 from gateway.stores.entries import BrokenEntry, Entry, parse_entry
 from gateway.stores.inbox import Inbox, Kind, Message, parse
 from gateway.stores.keys import Keys
+from gateway.stores.redis_client import AWAY
 from gateway.stores.redis_log import Found, RedisLog
 from gateway.streams.lineage import Lineage
 from gateway.streams.stream import Bounds, Stream
@@ -139,7 +139,7 @@ class Mirrors:
                 await self.poll(BLOCK_MS)
                 backoff.reset()
                 await asyncio.sleep(GATHER_S)
-            except (RedisError, OSError, TimeoutError) as error:
+            except AWAY as error:
                 if backoff.fresh:
                     log.warning("Redis cannot be read", extra={"error": repr(error)[:200]})
                 await self._hang_up()
@@ -224,7 +224,7 @@ class Mirrors:
     async def _send_wake(self, sid: str) -> None:
         try:
             await self._inbox.wake(sid)
-        except (RedisError, OSError, TimeoutError):
+        except AWAY:
             # The read ends by itself within a second.
             log.debug("no message to ourselves")
 

@@ -6,8 +6,6 @@ import secrets
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple, TypeVar
 
-from redis.exceptions import RedisError
-
 from gateway.errors import Code, GatewayError
 from gateway.events import CANCELLED
 from gateway.request import Caller
@@ -23,7 +21,7 @@ from gateway.stores.memory import MemoryStore
 from gateway.stores.mirrors import Mirrors, restored
 from gateway.stores.probe import Probe
 from gateway.stores.pulse import Pulse
-from gateway.stores.redis_client import check_policy, connect
+from gateway.stores.redis_client import AWAY, check_policy, connect
 from gateway.stores.redis_log import CONTINUED, Found, RedisLog
 from gateway.stores.redis_log import Producer as Maker
 from gateway.stores.reservations import Reservations
@@ -36,7 +34,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-AWAY = (RedisError, OSError, TimeoutError)
 TOMBSTONE_S = 3600
 """How long it is known of a stream that is no longer kept that it existed."""
 

@@ -15,14 +15,17 @@ from redis.asyncio.connection import (
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 
 CONNECTIONS = 8
 """For commands; more that come at once wait for one, no longer than a command may take."""
 
-AWAY = (
+AWAY = (RedisError, OSError)
+"""What is raised when Redis does not answer, or not as it should; a time that is over is an OSError as well."""
+
+REFUSALS = (
     "OOM",
     "LOADING",
     "READONLY",
@@ -120,7 +123,7 @@ def away(error: BaseException) -> bool:
     if isinstance(error, (RedisConnectionError, RedisTimeoutError, TimeoutError, OSError)):
         return True
     code = getattr(error, "status_code", None) or str(error).partition(" ")[0]
-    return isinstance(error, ResponseError) and (code in AWAY or "max number of clients" in str(error))
+    return isinstance(error, ResponseError) and (code in REFUSALS or "max number of clients" in str(error))
 
 
 async def check_policy(commands: Redis) -> str:

@@ -4,11 +4,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from redis.exceptions import RedisError
-
 from gateway.errors import Code, GatewayError
 from gateway.stores.members import Membership
 from gateway.stores.mirrors import Mirrors
+from gateway.stores.redis_client import AWAY
 from gateway.streams.store import Producer
 
 log = logging.getLogger(__name__)
@@ -114,7 +113,7 @@ async def _again(look: Callable[[], Awaitable[None]], every_s: float) -> None:
         await asyncio.sleep(every_s)
         try:
             await look()
-        except (RedisError, OSError, TimeoutError, GatewayError):
+        except (*AWAY, GatewayError):
             log.debug("Redis is away", exc_info=True)
         except Exception:
             log.exception("a look at the other instances failed")
