@@ -2,6 +2,7 @@
 
 import logging
 import time
+from typing import Protocol
 
 from gateway.errors import Code
 from gateway.events import DRAINING, ORPHANED, SUPERSEDED, Failed
@@ -20,13 +21,26 @@ _OUTCOME_OF_REASON = {
 _OUTCOME_OF_CODE = {
     Code.UPSTREAM_TRUNCATED.name: "provider_truncated",
     Code.OUTPUT_LIMIT.name: "policy_limit",
+    Code.BUDGET_EXCEEDED.name: "policy_limit",
+    Code.UNAUTHENTICATED.name: "policy_limit",
+    Code.QUEUE_TIMEOUT.name: "queue_timeout",
     Code.STORE_FULL.name: "gateway_error",
     Code.PRODUCER_LOST.name: "gateway_error",
     Code.INTERNAL.name: "gateway_error",
 }
 
 
-def account_for(stream: Stream, pipeline: Pipeline, started: float, metrics: Metrics) -> None:
+class Witness(Protocol):
+    """Is told of the streams of this process, in the turn of the loop in which it happens; must not wait or raise."""
+
+    def opened(self, stream: Stream) -> None:
+        """A stream was opened; not told of one that was taken over, or found by its idempotency key."""
+
+    def ended(self, stream: Stream, account: Account) -> None:
+        """It has its terminal event, or is another process's from now on (`stream.ended` says which)."""
+
+
+def account_for(stream: Stream, pipeline: Pipeline, started: float, metrics: Metrics) -> Account:
     """Exactly one record of usage and one line in the log for each stream of this process."""
     now, usage = time.monotonic(), usage_of(stream)
     account = Account(
@@ -51,6 +65,7 @@ def account_for(stream: Stream, pipeline: Pipeline, started: float, metrics: Met
         tell(log, logging.ERROR, "stream failed", facts)
     else:
         tell(log, logging.INFO, "stream ended", facts)
+    return account
 
 
 def outcome_of(stream: Stream) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from gateway.admission.door import Door
 from gateway.catalog import Catalog
 from gateway.delivery.connection import Patience
 from gateway.delivery.heart import Heart
@@ -21,6 +22,7 @@ from gateway.hub import Hub
 from gateway.pipeline import Pipeline
 from gateway.resilience.continuation import Continuation
 from gateway.resilience.deadline import Deadline
+from gateway.routes.entrance import Entrance
 from gateway.routes.health import HealthRoutes
 from gateway.routes.openai import OpenAIRoutes
 from gateway.routes.pages import PageRoutes
@@ -167,21 +169,21 @@ class Gateway:
         shared = self._shared
         durable = (lambda: True) if shared is None else (lambda: shared.durable)
         delivery = Delivery(self._heart, self._turn, self._manners(), self.metrics, durable)
-        enabled, body_s = settings.stream.enabled, settings.server.body_s
+        body_s = settings.server.body_s
+        entrance = Entrance(self.hub, self.catalog, Door(enabled=settings.stream.enabled))
         refusals = Refusals(dialects, self._heart.retry_ms, self.metrics)
         app = web.Application(middlewares=[refusals.answered], client_max_size=settings.server.max_body_bytes)
         app.on_response_prepare.append(refusals.sign)
         streams = StreamRoutes(
             self.hub,
-            self.catalog,
             delivery,
             dialects,
             native,
-            enabled=enabled,
+            entrance,
             body_s=body_s,
             metrics=self.metrics,
         )
-        compatible = OpenAIRoutes(self.hub, self.catalog, delivery, openai, enabled=enabled, body_s=body_s)
+        compatible = OpenAIRoutes(self.hub, self.catalog, delivery, openai, entrance, body_s=body_s)
         health = HealthRoutes(
             self.hub, self._store, self.catalog, self._heart, self._lag, self.metrics, shared=self._shared
         )

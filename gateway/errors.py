@@ -4,6 +4,7 @@ An error has two exits. Before the first byte of an answer it becomes an HTTP st
 body (`routes.refusals`); after it, the pipeline appends it to the log as the terminal `error` event.
 """
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple
 
@@ -24,24 +25,39 @@ class Code(Enum):
     INVALID_REQUEST = Spec(400, False, "A field is missing, unknown, of the wrong type or out of range.")
     INVALID_EVENT_ID = Spec(400, False, "A Last-Event-ID or stream id does not have the form of one.")
     UNKNOWN_DIALECT = Spec(400, False, "The dialect asked for is not one that the gateway speaks.")
+    CREDENTIAL_IN_QUERY = Spec(400, False, "An API key or token stood in the query string, where logs would keep it.")
+    UNAUTHENTICATED = Spec(401, False, "No valid API key, token or ticket came with the request.")
+    FORBIDDEN = Spec(403, False, "The caller is known, but may not do this.")
+    ORIGIN_NOT_ALLOWED = Spec(403, False, "The page's origin is not one of the tenant's.")
+    FEATURE_NOT_ALLOWED = Spec(403, False, "The tenant has not been given this feature.")
+    MODEL_NOT_ALLOWED = Spec(403, False, "The model is not one of the tenant's.")
     UNKNOWN_MODEL = Spec(404, False, "No pipeline serves the model asked for.")
     NOT_FOUND = Spec(404, False, "No such path.")
     STREAM_NOT_FOUND = Spec(404, False, "No such stream, or it is somebody else's.")
+    SESSION_NOT_FOUND = Spec(404, False, "No such session, or it is somebody else's.")
     METHOD_NOT_ALLOWED = Spec(405, False, "The path exists, but not with this method.")
     REQUEST_TIMEOUT = Spec(408, True, "The request's body did not arrive in time.")
     CANCELLED = Spec(409, False, "The stream was cancelled.")
     STREAM_EXPIRED = Spec(410, False, "The stream existed, but its log is no longer kept.")
     BODY_TOO_LARGE = Spec(413, False, "The body is larger than `server.max_body_bytes`.")
+    INPUT_TOO_LARGE = Spec(413, False, "The question has more text, or more messages, than are taken.")
     UNSUPPORTED_MEDIA_TYPE = Spec(415, False, "The body is not `application/json`.")
     IDEMPOTENCY_MISMATCH = Spec(422, False, "The same idempotency key came with a different request.")
     HEADERS_TOO_LARGE = Spec(431, False, "A header or the request line is too large.")
     BAD_HTTP = Spec(400, False, "The request is not well-formed HTTP.")
+    RATE_LIMITED = Spec(429, True, "Streaming rate limit exceeded")
+    TOO_MANY_STREAMS = Spec(429, True, "The caller, or its tenant, has as many streams running as it may.")
+    BUDGET_EXCEEDED = Spec(429, True, "The tokens that may be used in a day are used up.")
     # What the gateway cannot do now.
     OVERLOADED = Spec(503, True, "The process holds as many streams or connections as it may.")
+    QUEUE_FULL = Spec(503, True, "All streams are taken, and so are the places to wait for one.")
+    QUEUE_TIMEOUT = Spec(503, True, "No stream came free within the time that a question waits.")
     STORE_FULL = Spec(503, True, "Live streams fill the memory set aside for logs.")
     STORE_AWAY = Spec(503, True, "The store that processes share (Redis) does not answer.")
     DRAINING = Spec(503, True, "The process is going away; another one will answer.")
-    STREAMING_DISABLED = Spec(503, False, "Streaming is switched off (`STREAMING_ENABLED`).")
+    STREAMING_DISABLED = Spec(
+        503, False, "Streaming is switched off, or not yet on for this caller; ask for the plain answer instead."
+    )
     INTERNAL = Spec(500, True, "A fault of the gateway; the request id finds it in the log.")
     # What the upstream did.
     UPSTREAM_UNAVAILABLE = Spec(502, True, "The upstream could not be reached: refused, reset or not resolved.")
@@ -76,8 +92,8 @@ class GatewayError(Exception):
     """An error with an answer.
 
     `status` differs from the code's own where an upstream's status is passed on. `retry_after_s` is
-    in seconds. `param` names the offending field. The message goes to clients: it never holds input
-    that a client sent, a secret, or an address inside the house.
+    in seconds. `param` names the offending field, `headers` are what the answer carries besides. The message goes
+    to clients: it never holds input that a client sent, a secret, or an address inside the house.
     """
 
     def __init__(
@@ -89,6 +105,7 @@ class GatewayError(Exception):
         retry_after_s: float | None = None,
         param: str | None = None,
         allowed: list[str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self.code = code
         self.message = message or code.meaning
@@ -96,6 +113,7 @@ class GatewayError(Exception):
         self.retry_after_s = retry_after_s
         self.param = param
         self.allowed = allowed
+        self.headers = headers or {}
         self.ended_a_stream = False
         """Whether a stream existed and ended with it: asking again would be a second generation."""
         super().__init__(f"{code.name}: {self.message}")

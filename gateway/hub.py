@@ -3,14 +3,15 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
-from gateway.accounting import account_for
+from gateway.accounting import Witness, account_for
+from gateway.admission.permit import FREE, Permit
 from gateway.errors import Code, GatewayError
 from gateway.events import CANCELLED, DRAINING, ORPHANED, SUPERSEDED
-from gateway.pipeline import Pipeline
+from gateway.pipeline import Pipeline, failed
 from gateway.readership import Readership
 from gateway.request import Caller, OnDisconnect, StreamRequest
 from gateway.streams.ids import new_sid
@@ -21,6 +22,10 @@ from gateway.telemetry.logs import tell
 from gateway.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
+
+
+Admit = Callable[[str], Awaitable[Permit]]
+"""Asks the door for leave to make the stream of that name. Raises the `GatewayError` that refuses it."""
 
 
 class Key(NamedTuple):
@@ -35,6 +40,7 @@ class Opening(NamedTuple):
 
     stream: Stream
     fresh: bool
+    permit: Permit = FREE
 
 
 class Rescuer(Protocol):
@@ -50,10 +56,11 @@ class Rescuer(Protocol):
 class Work:
     """One running stream: its task and what the hub remembers about it until it ends."""
 
-    __slots__ = ("begun", "cancelled_at", "key", "orphan_timer", "pipeline", "started", "stream", "task")
+    __slots__ = ("begun", "cancelled_at", "key", "orphan_timer", "permit", "pipeline", "started", "stream", "task")
 
-    def __init__(self, stream: Stream, pipeline: Pipeline, key: Key | None) -> None:
+    def __init__(self, stream: Stream, pipeline: Pipeline, key: Key | None, permit: Permit) -> None:
         self.stream = stream
+        self.permit = permit
         self.pipeline = pipeline
         self.key = key
         self.started = time.monotonic()
@@ -75,6 +82,8 @@ class Hub:
         self._readership = Readership()
         self._shared: SharedStore | None = None
         self._rescuer: Rescuer | None = None
+        self.witnesses: list[Witness] = []
+        """They are told of every stream that begins and ends here."""
         self.draining = False
 
     def share(self, store: SharedStore, rescuer: "Rescuer") -> None:
@@ -94,37 +103,45 @@ class Hub:
         *,
         dialect: str,
         key: Key | None = None,
+        admit: Admit | None = None,
         admit_s: float = 0.0,
     ) -> Opening:
-        """A stream for `request`, or the one that the same idempotency `key` opened before.
+        """A stream for `request`, or the one that the same idempotency `key` opened before, which asks nobody's leave.
 
-        Raises `DRAINING`, `OVERLOADED`, `STORE_FULL`, `STORE_AWAY`, `IDEMPOTENCY_MISMATCH`; a refused key is free.
+        Raises what `admit` raises, and `DRAINING`, `OVERLOADED`, `STORE_FULL`, `STORE_AWAY`, `IDEMPOTENCY_MISMATCH`;
+        a refused key is free.
         """
         sid = new_sid()
         if key is not None:
             held = await self._store.reserve(caller, key.name, key.fingerprint, sid)
             if held is not None:
                 return Opening(await self.find(held, caller), fresh=False)
+        permit: Permit = FREE
         try:
             self.refuse_when_full()
+            if admit is not None:
+                permit = await admit(sid)
             lineage = EXACT if pipeline.exact else FIRST_EPOCH
             stream = Stream(sid, request, caller, self._bounds, dialect=dialect, lineage=lineage)
             # Before it is kept: later the store might refuse it, and nobody would ever end the stream.
             stream.aside(opened(request))
             await self._store.create(stream)
-        except GatewayError:
+        except BaseException:
+            permit.release()
             if key is not None:
                 await self._store.release(caller, key.name)
             raise
         self._supersede(caller, request.session_id)
-        self.start(stream, pipeline, key)
+        self.start(stream, pipeline, key, permit)
         self._metrics.stream_opened(dialect, admit_s)
+        for witness in self.witnesses:
+            witness.opened(stream)
         tell(log, logging.INFO, "stream opened", {"stream_id": sid, "tenant": caller.tenant, "dialect": dialect})
-        return Opening(stream, fresh=True)
+        return Opening(stream, True, permit)
 
-    def start(self, stream: Stream, pipeline: Pipeline, key: Key | None = None) -> Work:
-        """Run `pipeline` for `stream`, which is kept already."""
-        work = self._running[stream.sid] = Work(stream, pipeline, key)
+    def start(self, stream: Stream, pipeline: Pipeline, key: Key | None = None, permit: Permit = FREE) -> Work:
+        """Run `pipeline` for `stream`, which is kept already, when it is its turn."""
+        work = self._running[stream.sid] = Work(stream, pipeline, key, permit)
         work.task = asyncio.create_task(self._work(work), name=f"stream {stream.sid}")
         work.task.add_done_callback(lambda _task: self._ended(work))
         return work
@@ -136,10 +153,21 @@ class Hub:
         if stream.sealed:
             # Cancelled before this first step: the source need not even be called.
             stream.finish(work.pipeline.cancelled(stream))
-        else:
+        elif not work.permit.waits or await self._had_its_turn(work):
             await work.pipeline.run(stream)
         if work.key is not None and stream.ended and not stream.content_events and stream.state is not State.COMPLETED:
             await self._store.release(stream.owner, work.key.name)
+
+    async def _had_its_turn(self, work: Work) -> bool:
+        """Wait for it; where it does not come the stream has ended."""
+        try:
+            await work.permit.turn(work.stream)
+            return True
+        except asyncio.CancelledError:
+            work.stream.finish(work.pipeline.cancelled(work.stream))
+        except GatewayError as error:
+            work.stream.finish(failed(error))
+        return False
 
     async def find(self, sid: str, caller: Caller) -> Stream:
         """The stream of that name, for one who may read it; see `LogStore.find` for what it raises."""
@@ -204,7 +232,8 @@ class Hub:
         request = work.stream.request
         if request.on_disconnect is OnDisconnect.DETACH:
             return
-        if request.on_disconnect is OnDisconnect.CANCEL or request.grace_s == 0:
+        # Whoever waited for its turn has nothing to come back to, and others wait behind it.
+        if request.on_disconnect is OnDisconnect.CANCEL or request.grace_s == 0 or work.permit.waits:
             self._cancel(work, ORPHANED)
             return
         self._cancel_unread(work, request.grace_s)
@@ -310,12 +339,23 @@ class Hub:
         if work is not None and work.orphan_timer is not None and not self._readership.any(sid):
             self._cancel(work, SUPERSEDED)
 
-    def _cancel(self, work: Work, reason: str) -> None:
+    def making(self) -> list[tuple[Stream, Permit]]:
+        """The streams that are made here now, each with the leave to make it."""
+        return [(work.stream, work.permit) for work in self._running.values()]
+
+    def fail_where(self, doomed: Callable[[Stream, Permit], bool], error: GatewayError) -> int:
+        """End as failed all streams that run here and are `doomed`; how many."""
+        found = [work for work in self._running.values() if doomed(work.stream, work.permit)]
+        for work in found:
+            self._cancel(work, error.code.name, error)
+        return len(found)
+
+    def _cancel(self, work: Work, reason: str, error: GatewayError | None = None) -> None:
         """Seal the log, then stop the pipeline: it closes the source and appends the terminal event."""
         if work.cancelled_at or work.stream.ended or work.task is None:
             return
         work.cancelled_at = time.monotonic()
-        work.stream.seal(reason)
+        work.stream.seal(reason, error)
         if work.begun:
             # Before its first step the task must not be cancelled: it would never take it, nor say its last word.
             work.task.cancel()
@@ -332,7 +372,13 @@ class Hub:
         self._readership.ended(stream)
         self._store.settle(stream)
         self._metrics.store_bytes(self._store.bytes_kept)
-        account_for(stream, work.pipeline, work.started, self._metrics)
+        if stream.ended:
+            work.permit.release()
+        else:
+            work.permit.hand_over()
+        account = account_for(stream, work.pipeline, work.started, self._metrics)
+        for witness in self.witnesses:
+            witness.ended(stream, account)
         if work.cancelled_at:
             self._metrics.cancel_lag(time.monotonic() - work.cancelled_at)
         stream.forget_question()

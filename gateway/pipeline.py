@@ -69,8 +69,10 @@ class Pipeline:
             return True
         return self.source.continues(stream.request) and open_to_more(stream.events())
 
-    def cancelled(self, stream: Stream) -> Completed:
-        """The end of a stream that somebody ended."""
+    def cancelled(self, stream: Stream) -> Completed | Failed:
+        """The end of a stream that somebody ended, or that was ended for a reason which makes it a failure."""
+        if stream.seal_error is not None:
+            return failed(stream.seal_error)
         return self._completed(stream, "cancelled", stream.seal_reason or "cancelled")
 
     async def _produce(self, stream: Stream) -> None:

@@ -62,10 +62,33 @@ class Voice:
 
 
 @dataclass(frozen=True, slots=True)
+class Caps:
+    """How long an answer may become; it ends at the end of a sentence before the first of them. 0 is no bound."""
+
+    words: int = 0
+    tokens: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """How a caller likes to be answered."""
+
+    updates: str = "realtime"
+    """`realtime` or `batched`: each token as it comes, or a sentence at a time."""
+    response: str = ""
+    """`detailed` or `concise`; empty is as the model likes."""
+    metadata: bool = True
+    """Whether facts beside the answer are told."""
+
+
+@dataclass(frozen=True, slots=True)
 class StreamRequest:
     """One question. `messages` are chat messages as OpenAI's; `parameters` go to the upstream as they are.
 
-    `is_continuation` says that the last message is the beginning of the answer, to be gone on with.
+    `is_continuation` says that the last message is the beginning of the answer, to be gone on with. `caps`,
+    `preferences` and `variant` (of an experiment) are the door's additions to what the client asked.
     """
 
     messages: tuple[dict[str, Any], ...]
@@ -84,6 +107,9 @@ class StreamRequest:
     parameters: dict[str, Any] = field(default_factory=dict)
     context: dict[str, Any] = field(default_factory=dict)
     is_continuation: bool = False
+    caps: Caps | None = None
+    preferences: Preferences | None = None
+    variant: str = ""
 
     def fingerprint(self) -> bytes:
         """A digest of the whole request: equal for equal questions, whatever the spelling of the body."""

@@ -172,6 +172,42 @@ class Local(Section):
     documents: list[str] = ["README.md", "docs"]
 
 
+class Tenants(Section):
+    """Who may ask."""
+
+
+class Limits(Section):
+    """How much each may ask, where its tenant does not say."""
+
+
+class Queue(Section):
+    """Streams that run at once in this process, and questions that wait for their turn."""
+
+
+class Input(Section):
+    """What a question may be."""
+
+
+class Output(Section):
+    """How long an answer may become."""
+
+
+class Sessions(Section):
+    """The memory of conversations."""
+
+
+class Flags(Section):
+    """Who gets streams at all, changed while the gateway runs."""
+
+
+class Admin(Section):
+    """The operator's own listener."""
+
+
+class Webhooks(Section):
+    """What is told to other systems."""
+
+
 class Logs(Section):
     """What is written to standard error."""
 
@@ -188,6 +224,15 @@ class Settings(Section):
     redis: Redis = Redis()
     openai: OpenAI = OpenAI()
     local: Local = Local()
+    tenants: Tenants = Tenants()
+    limits: Limits = Limits()
+    queue: Queue = Queue()
+    input: Input = Input()
+    output: Output = Output()
+    sessions: Sessions = Sessions()
+    flags: Flags = Flags()
+    admin: Admin = Admin()
+    webhooks: Webhooks = Webhooks()
     logs: Logs = Logs()
 
     ALIASES: ClassVar[dict[str, tuple[str, str, float]]] = {

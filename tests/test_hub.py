@@ -15,7 +15,7 @@ from tests.house import eventually
 
 async def test_a_stream_is_opened_before_its_source_is_called(bench: Bench) -> None:
     """So that its client has an id to come back with; then it runs to its end without any reader."""
-    stream, fresh = await bench.open(*WHOLE)
+    stream, fresh, _permit = await bench.open(*WHOLE)
     assert fresh
     assert stream.events() == [Opened("m")]
     assert bench.sources[0].calls == 0

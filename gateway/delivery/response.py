@@ -1,5 +1,6 @@
 """The head of a stream's answer, and an answer that aiohttp has nothing left to do for."""
 
+from collections.abc import Mapping
 from email.utils import formatdate
 from functools import lru_cache
 from time import time
@@ -21,6 +22,15 @@ HEADERS = {
 
 _SAME = "".join(f"{name}: {value}\r\n" for name, value in {**HEADERS, "Server": SERVER}.items())
 _CHUNKS = "Transfer-Encoding: chunked\r\n"
+
+
+CARRIED = "carried headers"
+"""The key of a request's own store, for what its answer is to carry besides."""
+
+
+def carry(request: web.BaseRequest, headers: Mapping[str, str]) -> None:
+    """Let the answer to `request` carry `headers`, whatever it will be. They are ours: no line break is looked for."""
+    request[CARRIED] = {**request.get(CARRIED, {}), **headers}
 
 
 class StreamedResponse(web.StreamResponse):
@@ -64,6 +74,8 @@ def answer(request: web.BaseRequest, sid: str) -> tuple[StreamedResponse, bytes,
     framing = _CHUNKS if chunked else ""
     last = "" if again else "Connection: close\r\n"
     names = f"X-Stream-Id: {sid}\r\nLocation: /stream/{sid}\r\nX-Request-Id: {request_id.get()}\r\n"
+    if CARRIED in request:
+        names += "".join(f"{name}: {value}\r\n" for name, value in request[CARRIED].items())
     status = f"HTTP/1.{int(chunked)} 200 OK\r\n"
     head = f"{status}{_SAME}{names}Date: {_date(int(time()))}\r\n{framing}{last}\r\n"
     return _AGAIN if again else _LAST, head.encode(), chunked

@@ -3,12 +3,18 @@
 from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
+from gateway.admission.tenant import OPEN, OPEN_NAME
+from gateway.admission.visitor import Visitor
 from gateway.dialects.fields import Name
 from gateway.errors import Code, GatewayError
 from gateway.request import Caller, StreamRequest
 
-OPEN_TENANT = "local"
 _NAME = TypeAdapter(Name)
+
+
+def visitor_of(request: web.Request, asked: StreamRequest | None = None) -> Visitor:
+    """Who asks. Anybody on this machine is the open tenant's."""
+    return Visitor(OPEN, caller_of(request, asked))
 
 
 def caller_of(request: web.Request, asked: StreamRequest | None = None) -> Caller:
@@ -19,7 +25,7 @@ def caller_of(request: web.Request, asked: StreamRequest | None = None) -> Calle
     user = asked.user_id if asked is not None else None
     session = asked.session_id if asked is not None else None
     return Caller(
-        OPEN_TENANT,
+        OPEN_NAME,
         user or _name(request, "user_id", "X-User-Id"),
         session or _name(request, "session_id", "X-Session-Id"),
     )

@@ -15,8 +15,9 @@ from gateway.errors import Code, GatewayError
 from gateway.events import Event
 from gateway.hub import Hub
 from gateway.routes.bodies import read_json_body
-from gateway.routes.callers import caller_of
-from gateway.routes.streams import idempotency_key, place_of
+from gateway.routes.callers import visitor_of
+from gateway.routes.entrance import Entrance
+from gateway.routes.streams import place_of
 from gateway.streams.stream import Stream
 
 
@@ -24,13 +25,20 @@ class OpenAIRoutes:
     """`/v1/chat/completions` and `/v1/models`."""
 
     def __init__(
-        self, hub: Hub, catalog: Catalog, delivery: Delivery, dialect: OpenAIDialect, *, enabled: bool, body_s: float
+        self,
+        hub: Hub,
+        catalog: Catalog,
+        delivery: Delivery,
+        dialect: OpenAIDialect,
+        entrance: Entrance,
+        *,
+        body_s: float,
     ) -> None:
         self._hub = hub
         self._catalog = catalog
         self._delivery = delivery
         self._dialect = dialect
-        self._enabled = enabled
+        self._entrance = entrance
         self._body_s = body_s
 
     def table(self) -> list[web.RouteDef]:
@@ -45,28 +53,17 @@ class OpenAIRoutes:
         arrived = time.monotonic()
         body = await read_json_body(request, self._body_s)
         asked, streamed = self._dialect.read(body)
-        caller = caller_of(request, asked)
+        visitor = visitor_of(request, asked)
         if place_of(request) is not None:
             raise GatewayError(
                 Code.INVALID_EVENT_ID, "streams of this dialect cannot be resumed; attach at /stream/{stream id}"
             )
-        if not self._enabled:
-            raise GatewayError(Code.STREAMING_DISABLED)
-        pipeline = self._catalog.pipeline_for(asked)
-        opening = await self._hub.open(
-            asked,
-            caller,
-            pipeline,
-            dialect=self._dialect.name,
-            key=idempotency_key(request, asked),
-            admit_s=time.monotonic() - arrived,
-        )
-        stream = opening.stream
+        entered = await self._entrance.open(request, asked, visitor, self._dialect, arrived=arrived, streamed=streamed)
+        stream = entered.stream
         with self._hub.reading(stream):
             if not streamed:
                 return await self._whole(stream)
-            asked_at = arrived if opening.fresh else None
-            reading = Reading(stream, self._dialect, None, True, asked_at, pipeline.source.name)
+            reading = Reading(stream, self._dialect, None, True, entered.asked_at, entered.pipeline.source.name)
             return await self._delivery.deliver(request, reading)
 
     async def _whole(self, stream: Stream) -> web.Response:

@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway.delivery.http import is_native_get, is_one_too_many
-from gateway.delivery.response import HEADERS, SERVER
+from gateway.delivery.response import CARRIED, HEADERS, SERVER
 from gateway.dialects.base import Dialect
 from gateway.errors import Code, GatewayError
 from gateway.randomness import Names
@@ -83,6 +83,8 @@ class Refusals:
             response.content_type = "application/json"
             response.headers["Content-Length"] = str(len(body))
         response.headers["X-Request-Id"] = request_id.get()
+        if CARRIED in request:
+            response.headers.update(request[CARRIED])
         response.headers["Server"] = SERVER
         if is_one_too_many(request):
             response.headers["Connection"] = "close"
@@ -93,7 +95,7 @@ class Refusals:
 
     def _answer(self, request: web.Request, error: GatewayError) -> web.Response:
         self._metrics.refused(error.code.name)
-        headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+        headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **error.headers}
         if error.retry_after_s is not None:
             headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
         dialect = self._dialect(request)

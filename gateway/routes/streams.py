@@ -1,21 +1,20 @@
 """The native endpoints: open, attach, resume, cancel."""
 
 import time
-from dataclasses import replace
 from typing import Any
 
 import orjson
 from aiohttp import web
 
-from gateway.catalog import Catalog
 from gateway.delivery.http import Delivery, Reading, stream_headers
 from gateway.dialects.base import Dialect
 from gateway.dialects.native import NativeDialect
 from gateway.errors import Code, GatewayError
-from gateway.hub import Hub, Key
+from gateway.hub import Hub
 from gateway.request import Caller, OnDisconnect, StreamRequest
 from gateway.routes.bodies import read_json_body
-from gateway.routes.callers import caller_of
+from gateway.routes.callers import caller_of, visitor_of
+from gateway.routes.entrance import Entrance
 from gateway.streams.ids import SID_PATTERN, Place, parse_place
 from gateway.streams.store import Summary
 from gateway.telemetry.metrics import Metrics
@@ -30,21 +29,19 @@ class StreamRoutes:
     def __init__(
         self,
         hub: Hub,
-        catalog: Catalog,
         delivery: Delivery,
         dialects: dict[str, Dialect],
         native: NativeDialect,
+        entrance: Entrance,
         *,
-        enabled: bool,
         body_s: float,
         metrics: Metrics,
     ) -> None:
         self._hub = hub
-        self._catalog = catalog
         self._delivery = delivery
         self._dialects = dialects
         self._native = native
-        self._enabled = enabled
+        self._entrance = entrance
         self._body_s = body_s
         self._metrics = metrics
 
@@ -105,47 +102,35 @@ class StreamRoutes:
     async def _open(
         self, request: web.Request, asked: StreamRequest, dialect: Dialect, arrived: float
     ) -> web.StreamResponse:
-        caller = caller_of(request, asked)
+        visitor = visitor_of(request, asked)
         place = place_of(request)
-        plain = unnamed(request)
+        bare = unnamed(request)
         if place is not None:
-            return await self._come_back(request, place.sid, place, dialect, caller)
-        if not self._enabled:
-            raise GatewayError(Code.STREAMING_DISABLED)
-        key = idempotency_key(request, asked)
+            return await self._come_back(request, place.sid, place, dialect, visitor.caller)
         detach = "detach" in request.query
-        if detach:
-            asked = _detached(asked)
-        pipeline = self._catalog.pipeline_for(asked)
-        opening = await self._hub.open(
-            asked,
-            caller,
-            pipeline,
-            dialect=dialect.name,
-            key=key,
-            admit_s=time.monotonic() - arrived,
+        entered = await self._entrance.open(
+            request, asked, visitor, dialect, arrived=arrived, streamed=True, detach=detach
         )
-        stream = opening.stream
+        stream = entered.stream
         if detach:
             body = orjson.dumps({"stream_id": stream.sid, "state": stream.state.value})
             return web.Response(status=202, body=body, headers=stream_headers(stream), content_type="application/json")
-        asked_at = arrived if opening.fresh else None
         with self._hub.reading(stream):
             return await self._delivery.deliver(
-                request, Reading(stream, dialect, None, plain, asked_at, pipeline.source.name)
+                request, Reading(stream, dialect, None, bare, entered.asked_at, entered.pipeline.source.name)
             )
 
     async def _come_back(
         self, request: web.Request, sid: str, place: Place | None, dialect: Dialect, caller: Caller
     ) -> web.StreamResponse:
-        plain = unnamed(request)
+        bare = unnamed(request)
         try:
             stream = await self._hub.find(sid, caller)
         except GatewayError as error:
             self._metrics.resumed("expired" if error.code is Code.STREAM_EXPIRED else "denied", 0)
             raise
         with self._hub.reading(stream):
-            return await self._delivery.deliver(request, Reading(stream, dialect, place, plain))
+            return await self._delivery.deliver(request, Reading(stream, dialect, place, bare))
 
     def _dialect_of(self, request: web.Request) -> Dialect:
         name = request.query.get("dialect", self._native.name)
@@ -179,25 +164,6 @@ def unnamed(request: web.Request) -> bool:
     return value == "unnamed"
 
 
-def idempotency_key(request: web.Request, asked: StreamRequest) -> Key | None:
-    """The key under which the same question is never asked twice; a `message_id` with its session is one too."""
-    key = request.headers.get("Idempotency-Key") or request.query.get("idempotency_key")
-    if key:
-        if len(key) > 255 or not key.isprintable():
-            raise GatewayError(
-                Code.INVALID_REQUEST, "Idempotency-Key: at most 255 printable characters", param="Idempotency-Key"
-            )
-        return Key(f"key:{key}", asked.fingerprint())
-    if asked.message_id is not None and asked.session_id is not None:
-        return Key(f"message:{asked.message_id}", asked.fingerprint())
-    return None
-
-
 def _unread(dialect: Dialect) -> OnDisconnect:
     """Who cannot come back has left for good."""
     return OnDisconnect.GRACE if dialect.resumable else OnDisconnect.CANCEL
-
-
-def _detached(asked: StreamRequest) -> StreamRequest:
-    """Nobody waits for the answer, so nobody's leaving ends it."""
-    return replace(asked, on_disconnect=OnDisconnect.DETACH)

@@ -15,7 +15,7 @@ import orjson
 
 from gateway import events
 from gateway.events import Audio, AudioEvicted, Event, JsonObject, Metadata, Record, Text, Usage, WholeText
-from gateway.request import Caller, OnDisconnect, StreamRequest, Voice
+from gateway.request import Caller, Caps, OnDisconnect, Preferences, StreamRequest, Voice
 
 ENTRY_MAX_BYTES = 64 * 1024
 """Of one entry's events: a reader takes in at most so much at once. A single larger event has an entry of its own."""
@@ -220,6 +220,14 @@ def _voice(value: Any) -> Voice:
     return typing.cast(Voice, _build(Voice, _VOICE, _object(value)))
 
 
+def _caps(value: Any) -> Caps:
+    return typing.cast(Caps, _build(Caps, _CAPS, _object(value)))
+
+
+def _preferences(value: Any) -> Preferences:
+    return typing.cast(Preferences, _build(Preferences, _PREFERENCES, _object(value)))
+
+
 _CHECKS: dict[Any, Check] = {
     str: _string,
     str | None: _or_none(_string),
@@ -237,6 +245,8 @@ _CHECKS: dict[Any, Check] = {
     tuple[dict[str, Any], ...]: _list_of(_object),
     Usage | None: _or_none(_usage),
     Voice | None: _or_none(_voice),
+    Caps | None: _or_none(_caps),
+    Preferences | None: _or_none(_preferences),
     OnDisconnect: OnDisconnect,
     Any: lambda value: value,
 }
@@ -254,5 +264,7 @@ _KINDS: dict[str, type] = {
 }
 _FIELDS = {name: _fields_of(kind) for name, kind in _KINDS.items()}
 _VOICE = _fields_of(Voice)
+_CAPS = _fields_of(Caps)
+_PREFERENCES = _fields_of(Preferences)
 _REQUEST = _fields_of(StreamRequest)
 _CALLER = _fields_of(Caller)

@@ -100,6 +100,7 @@ class Stream:
         self.state = State.OPEN
         self.sealed = False
         self.seal_reason = ""
+        self.seal_error: GatewayError | None = None
         self.finish_reason = ""
         self.head = 0
         self.exact_from = 1
@@ -204,11 +205,15 @@ class Stream:
         self.asides += 1
         self.append([event])
 
-    def seal(self, reason: str = "") -> None:
-        """Nothing but the terminal event may be appended from now on; the first reason given is kept."""
+    def seal(self, reason: str = "", error: GatewayError | None = None) -> None:
+        """Nothing but the terminal event may be appended from now on; the first reason given is kept.
+
+        With `error` the terminal event is that failure.
+        """
         if not self.sealed:
             self.sealed = True
             self.seal_reason = reason
+            self.seal_error = error
 
     def finish(self, terminal: Completed | Failed) -> None:
         """Append the one terminal event; a second one is dropped."""

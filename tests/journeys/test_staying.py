@@ -6,10 +6,10 @@ import aiohttp
 import orjson
 import pytest
 
+from gateway.admission.tenant import OPEN_NAME
 from gateway.app import Gateway
 from gateway.events import Completed
 from gateway.request import Caller
-from gateway.routes.callers import OPEN_TENANT
 from gateway.streams.stream import Stream
 from tests.house import Seen, eventually, house, see
 from tests.journeys.asking import QUESTION, seqs
@@ -33,7 +33,7 @@ async def come_back(session: aiohttp.ClientSession, seen: Seen) -> Seen:
 
 async def stream_of(gateway: Gateway, seen: Seen, session_id: str | None = None) -> Stream:
     """The log that was read."""
-    return await gateway.hub.find(seen.headers["X-Stream-Id"], Caller(OPEN_TENANT, session=session_id))
+    return await gateway.hub.find(seen.headers["X-Stream-Id"], Caller(OPEN_NAME, session=session_id))
 
 
 def ending(stream: Stream) -> str:

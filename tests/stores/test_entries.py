@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway import events
 from gateway.events import Audio, AudioEvicted, Event, JsonObject, Metadata, Record, Text, Usage, WholeText
-from gateway.request import Caller, OnDisconnect, StreamRequest, Voice
+from gateway.request import Caller, Caps, OnDisconnect, Preferences, StreamRequest, Voice
 from gateway.stores.entries import (
     BrokenEntry,
     Entry,
@@ -69,7 +69,8 @@ def _values(kind: Any) -> Mapping[str, st.SearchStrategy[Any]]:
     return {field.name: VALUES[hints[field.name]] for field in dataclasses.fields(kind)}
 
 
-VALUES[Voice | None] = st.none() | _anything(Voice)
+for part in (Voice, Caps, Preferences):
+    VALUES[part | None] = st.none() | _anything(part)
 KINDS = [kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, Event) and kind != Event]
 
 

@@ -1,0 +1,85 @@
+"""Entrance: the way from a question to its stream, the same for every dialect."""
+
+import time
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+from aiohttp import web
+
+from gateway.admission.door import Door
+from gateway.admission.visitor import Visitor
+from gateway.catalog import Catalog
+from gateway.delivery.response import carry
+from gateway.dialects.base import Dialect
+from gateway.errors import Code, GatewayError
+from gateway.hub import Hub, Key
+from gateway.pipeline import Pipeline
+from gateway.request import OnDisconnect, StreamRequest
+from gateway.routes.standing import standing_headers
+from gateway.streams.stream import Stream
+
+
+class Entered(NamedTuple):
+    """A stream to be read; `asked_at` is when its question came, where it is this one that opened it."""
+
+    stream: Stream
+    pipeline: Pipeline
+    asked_at: float | None
+
+
+class Entrance:
+    """Through the door, and into the hub."""
+
+    def __init__(self, hub: Hub, catalog: Catalog, door: Door) -> None:
+        self._hub = hub
+        self._catalog = catalog
+        self._door = door
+
+    async def open(
+        self,
+        request: web.Request,
+        asked: StreamRequest,
+        visitor: Visitor,
+        dialect: Dialect,
+        *,
+        arrived: float,
+        streamed: bool,
+        detach: bool = False,
+    ) -> Entered:
+        """The stream that answers `asked`: a new one, or the one that the same key opened before.
+
+        `streamed` says that the client wants it as it grows, `detach` that it does not wait for it. Raises whatever the door and the hub refuse with.
+        """
+        key = idempotency_key(request, asked)
+        if detach:
+            # Nobody waits for the answer, so nobody's leaving ends it; behind the key, which knows a question by itself.
+            asked = replace(asked, on_disconnect=OnDisconnect.DETACH)
+        asked = self._door.prepare(visitor, asked, dialect.name, streamed=streamed)
+        pipeline = self._catalog.pipeline_for(asked)
+        opening = await self._hub.open(
+            asked,
+            visitor.caller,
+            pipeline,
+            dialect=dialect.name,
+            key=key,
+            admit=partial(self._door.admit, visitor) if self._door.counts(visitor) else None,
+            admit_s=time.monotonic() - arrived,
+        )
+        if opening.permit.standing is not None:
+            carry(request, standing_headers(opening.permit.standing))
+        return Entered(opening.stream, pipeline, arrived if opening.fresh else None)
+
+
+def idempotency_key(request: web.Request, asked: StreamRequest) -> Key | None:
+    """The key under which the same question is never asked twice; a `message_id` with its session is one too."""
+    key = request.headers.get("Idempotency-Key") or request.query.get("idempotency_key")
+    if key:
+        if len(key) > 255 or not key.isprintable():
+            raise GatewayError(
+                Code.INVALID_REQUEST, "Idempotency-Key: at most 255 printable characters", param="Idempotency-Key"
+            )
+        return Key(f"key:{key}", asked.fingerprint())
+    if asked.message_id is not None and asked.session_id is not None:
+        return Key(f"message:{asked.message_id}", asked.fingerprint())
+    return None
