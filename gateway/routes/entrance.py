@@ -49,11 +49,12 @@ class Entrance:
     ) -> Entered:
         """The stream that answers `asked`: a new one, or the one that the same key opened before.
 
-        `streamed` says that the client wants it as it grows, `detach` that it does not wait for it. Raises whatever the door and the hub refuse with.
+        `streamed` says that the client wants it as it grows, `detach` that it does not wait for it.
+        Raises whatever the door and the hub refuse with.
         """
         key = idempotency_key(request, asked)
         if detach:
-            # Nobody waits for the answer, so nobody's leaving ends it; behind the key, which knows a question by itself.
+            # Nobody waits, so nobody's leaving ends it. Behind the key, which knows a question however it is asked.
             asked = replace(asked, on_disconnect=OnDisconnect.DETACH)
         asked = self._door.prepare(visitor, asked, dialect.name, streamed=streamed)
         pipeline = self._catalog.pipeline_for(asked)
