@@ -20,6 +20,7 @@ from gateway.dialects.native import NativeDialect
 from gateway.dialects.openai import OpenAIDialect
 from gateway.hub import Hub
 from gateway.pipeline import Pipeline
+from gateway.request import StreamRequest
 from gateway.resilience.continuation import Continuation
 from gateway.resilience.deadline import Deadline
 from gateway.routes.entrance import Entrance
@@ -153,7 +154,7 @@ class Gateway:
             )
         return Catalog(source, offer, self._make_pipeline, models=models, default_model=default)
 
-    def _make_pipeline(self, source: Source) -> Pipeline:
+    def _make_pipeline(self, source: Source, request: StreamRequest) -> Pipeline:
         stages = [OutputLimit(self.settings.stream.max_output_bytes)]
         return Pipeline(source, stages, follower_limit_s=self.settings.stream.follower_s, metrics=self.metrics)
 
