@@ -10,6 +10,7 @@ from aiohttp import web
 from gateway.admission.door import Door
 from gateway.app.answers import make_catalog
 from gateway.app.sharing import shared_by
+from gateway.app.telling import make_teller
 from gateway.delivery.connection import Patience
 from gateway.delivery.heart import Heart
 from gateway.delivery.http import Delivery, Manners
@@ -95,6 +96,9 @@ class Gateway:
                 metrics=self.metrics,
             )
             self.hub.share(self._shared, self._succession)
+        self._teller = make_teller(settings, lambda _tenant: None, self.metrics)
+        if settings.webhooks.url:
+            self.hub.witnesses.append(self._teller)
         self._lag = LagMeter(self.metrics)
         application, shortcuts = self._make_application()
         self._runner = GatewayRunner(
@@ -212,6 +216,7 @@ class Gateway:
             await self.hub.drain(0)
         self._sweeper.cancel()
         await self._runner.cleanup()
+        await self._teller.close(0 if self._hurried else self.settings.webhooks.drain_s)
         if self._shared is not None and self._succession is not None:
             self._succession.close()
             await self._shared.stop()

@@ -77,13 +77,10 @@ def is_public(address: Address) -> bool:
 
 def networks_of(texts: Iterable[str]) -> tuple[Network, ...]:
     """The networks that are written so: `10.0.0.0/8`, `fd00::/8`, or one address. Raises ValueError for others."""
-    found = []
-    for text in texts:
-        try:
-            found.append(ipaddress.ip_network(text))
-        except ValueError:
-            raise ValueError(f"{text!r} is no network, such as 10.0.0.0/8 or fd00::/8") from None
-    return tuple(found)
+    try:
+        return tuple(ipaddress.ip_network(text) for text in texts)
+    except ValueError:
+        raise ValueError("must be networks, such as 10.0.0.0/8 or fd00::/8, or addresses") from None
 
 
 def check_url(url: str, networks: Sequence[Network] = ()) -> None:

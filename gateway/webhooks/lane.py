@@ -82,13 +82,15 @@ class Lane:
         """Whether anything is on its way, or will be before `until`, on the loop's clock."""
         return bool(self._tasks) or (len(self._backlog) > 0 and self._next_at < until)
 
-    def close(self) -> int:
+    async def close(self) -> int:
         """Give up what waits, and what is on its way; how many."""
+        lost = self._give_up_all("lost")
         if self._timer is not None:
             self._timer.cancel()
         for task in self._tasks:
             task.cancel()
-        return self._give_up_all("lost")
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        return lost
 
     def _pump(self) -> None:
         """Begin as many attempts as may be made now, and see to it that the others are made in time."""

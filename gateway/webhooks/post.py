@@ -4,7 +4,6 @@ import errno
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from importlib.metadata import version
 from typing import NamedTuple, Protocol
 
 import aiohttp
@@ -18,7 +17,7 @@ RESULTS = (OK, GONE, REFUSED, "busy", "redirected", "failing", "timeout", "unrea
 """The closed set of what an attempt can come to; after all but the first three another one may help."""
 
 HEAD_MAX_BYTES = 8190
-_HEADERS = {"Content-Type": "application/json", "User-Agent": f"sse-gateway/{version('sse-gateway')}"}
+_HEADERS = {"Content-Type": "application/json", "User-Agent": "sse-gateway"}
 _AGAIN = frozenset({408, 429})
 
 

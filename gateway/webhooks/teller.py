@@ -83,15 +83,10 @@ class Teller:
         self._tell((OPERATOR,), ROLLED_BACK, f"flag {flag}", {"flag": flag, "reason": reason})
 
     def _tell_of(self, stream: Stream, kind: str, facts: dict[str, Any]) -> None:
-        data = {
-            "stream_id": stream.sid,
-            "tenant": stream.owner.tenant,
-            "session_id": stream.request.session_id,
-            "dialect": stream.dialect,
-            "model": stream.request.model,
-            "created": stream.created_s,
-            **facts,
-        }
+        data: dict[str, Any] = {"stream_id": stream.sid, "tenant": stream.owner.tenant}
+        if stream.request.session_id is not None:
+            data["session_id"] = stream.request.session_id
+        data |= {"dialect": stream.dialect, "model": stream.request.model, "created": stream.created_s, **facts}
         self._tell((stream.owner.tenant, OPERATOR), kind, stream.sid, data)
 
     def _tell(self, names: Sequence[str], kind: str, about: str, data: dict[str, Any]) -> None:
@@ -110,7 +105,7 @@ class Teller:
         if wanted is None:
             return None
         known = self._checked.get(name)
-        if known is None or known[0] is not wanted:
+        if known is None or known[0] != wanted:
             try:
                 known = (wanted, checked(wanted, self._networks))
             except ValueError as error:
@@ -136,9 +131,10 @@ class Teller:
         """Let what waits arrive for `limit_s` seconds, as far as there is hope; then say how many are lost."""
         loop = asyncio.get_running_loop()
         end = loop.time() + limit_s
-        while loop.time() < end and any(lane.hopeful(end) for lane in self._lanes.values()):
+        # There are many lanes, and none has an event for it.
+        while loop.time() < end and any(lane.hopeful(end) for lane in self._lanes.values()):  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_S)
-        lost = sum(lane.close() for lane in self._lanes.values())
+        lost = sum([await lane.close() for lane in self._lanes.values()])
         if lost:
             log.warning("webhooks are lost", extra={"messages": lost})
         await self._post.close()
