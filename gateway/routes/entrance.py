@@ -16,7 +16,7 @@ from gateway.errors import Code, GatewayError
 from gateway.hub import Hub, Key
 from gateway.pipeline import Pipeline
 from gateway.request import OnDisconnect, StreamRequest
-from gateway.routes.standing import standing_headers
+from gateway.admission.standing import standing_headers
 from gateway.streams.stream import Stream
 
 
