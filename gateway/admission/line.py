@@ -13,9 +13,6 @@ CLASSES = ("premium", "standard", "background")
 """The highest first."""
 RANKS = {name: rank for rank, name in enumerate(CLASSES)}
 
-MISSES = 3
-"""So often in one round of asking those who want the same shared slots may be refused before they are thought full."""
-
 
 class Line:
     """A higher class goes first; after `run` of it in a row, the best of those below it, where anybody waits there."""
@@ -89,21 +86,21 @@ class Line:
 
 
 class Tried:
-    """What was learnt in one round of asking for shared slots, so that nothing is asked in vain for each who waits."""
+    """What was learnt in one round of asking for shared slots, so that nothing is asked in vain for each who waits.
+
+    A stream that waits has all its other slots already: what it lacks is one of those, and so do others like it.
+    """
 
     def __init__(self) -> None:
-        self._refused: set[str] = set()
-        self._misses: Counter[tuple[Slots, ...]] = Counter()
+        self._full: set[tuple[Slots, ...]] = set()
 
     def refused(self, permit: HeldPermit) -> None:
         """It got none."""
-        self._refused.add(permit.sid)
-        # Where it also needs a slot that nobody waits for, it may be that which is missing, and others lack none.
-        self._misses[permit.shared] += 1 if len(permit.shared) < len(permit.charge.slots) else MISSES
+        self._full.add(permit.shared)
 
     def skips(self, permit: HeldPermit) -> bool:
         """Whether it need not be asked for in this round."""
-        return permit.sid in self._refused or self._misses[permit.shared] >= MISSES
+        return permit.shared in self._full
 
 
 def _uncount(counter: Counter[T], gone: tuple[T, ...]) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable
 
 from gateway.admission.estimate import Lives
@@ -55,7 +54,6 @@ class WaitingRoom:
         self._line = Line(premium_run)
         self._lives = Lives(slots)
         self._held: set[str] = set()
-        self._clients: Counter[Slots] = Counter()
         self._promised = 0
         self._due = False
         self._asking: asyncio.Task[None] | None = None
@@ -72,12 +70,10 @@ class WaitingRoom:
         Raises `QUEUE_FULL` before anything is counted, and what `charge` is refused with.
         """
         permit = HeldPermit(self, sid, charge, priority, credential)
-        self._refuse_busy_client(permit)
         at_once, may_wait = self._prospects(permit)
         if not (at_once or may_wait):
             raise self._full(permit)
         self._promised += may_wait
-        self._clients.update(_own_of(permit))
         if at_once:
             self._held.add(sid)
         try:
@@ -98,8 +94,8 @@ class WaitingRoom:
         One that still `waits` goes on to do so, before the others of its class.
         """
         permit = HeldPermit(self, sid, charge, priority, credential)
-        self._clients.update(_own_of(permit))
         if waits:
+            self._limiter.adopt(sid, tuple([slots for slots in charge.slots if not slots.waits]))
             self._enter(permit, first=True)
         else:
             self._limiter.adopt(sid, charge.slots)
@@ -126,11 +122,6 @@ class WaitingRoom:
             return
         permit.over = True
         self._leave(permit, "handed_over" if kept else "left")
-        own = _own_of(permit)
-        self._clients.subtract(own)
-        for slots in own:
-            if not self._clients[slots]:
-                del self._clients[slots]
         if permit.began_s is not None and not kept:
             self._lives.note(self._clock() - permit.began_s)
         self._settle(permit, kept=kept)
@@ -144,12 +135,6 @@ class WaitingRoom:
         self._free(permit)
 
     # Coming in.
-
-    def _refuse_busy_client(self, permit: HeldPermit) -> None:
-        """Who waits has no slot yet: without this one client could fill all the places."""
-        for slots in _own_of(permit):
-            if self._clients[slots] >= slots.limit:
-                raise GatewayError(Code.TOO_MANY_STREAMS, retry_after_s=self._lives.estimate_s(1, (slots,)))
 
     def _prospects(self, permit: HeldPermit) -> tuple[bool, bool]:
         """Whether it may have slots at once, if there are any, and whether there is a place to wait for them."""
@@ -306,8 +291,3 @@ class WaitingRoom:
         except GatewayError as error:
             # There is no room even for this; it is that stream's end, and nobody else's.
             self._fail(permit, error, "left")
-
-
-def _own_of(permit: HeldPermit) -> list[Slots]:
-    """The slots of its client, which nobody waits for."""
-    return [slots for slots in permit.charge.slots if not slots.waits]
