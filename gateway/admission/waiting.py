@@ -6,8 +6,9 @@ from collections.abc import Callable
 from gateway.admission.line import Line
 from gateway.admission.permit import HeldPermit
 from gateway.admission.refusal import refusal
-from gateway.admission.turns import Turns
+from gateway.admission.turns import QUEUED, Turns
 from gateway.errors import Code, GatewayError
+from gateway.events import Status
 from gateway.limits import Charge, Limiter, Slots
 from gateway.streams.stream import Stream
 from gateway.telemetry.metrics import Metrics
@@ -67,17 +68,17 @@ class WaitingRoom:
             self._turns.enter(permit)
         return permit
 
-    def adopt(self, sid: str, charge: Charge, priority: str, credential: str = "", *, waits: bool) -> HeldPermit:
+    def adopt(self, stream: Stream, charge: Charge, priority: str, credential: str = "") -> HeldPermit:
         """Leave for a stream that another process began: it keeps its slots, whatever the count.
 
-        One that still `waits` goes on to do so, before the others of its class, though there be no place.
+        One that waited for its turn goes on to do so, before the others of its class, though there be no place.
         """
-        permit = HeldPermit(self, sid, charge, priority, credential)
-        if waits:
-            self._limiter.adopt(sid, tuple([slots for slots in charge.slots if not slots.waits]))
+        permit = HeldPermit(self, stream.sid, charge, priority, credential)
+        if still_waits(stream):
+            self._limiter.adopt(stream.sid, tuple([slots for slots in charge.slots if not slots.waits]))
             self._turns.enter(permit, first=True)
         else:
-            self._limiter.adopt(sid, charge.slots)
+            self._limiter.adopt(stream.sid, charge.slots)
             self._turns.hold(permit)
             permit.began_s = self._clock()
         return permit
@@ -128,3 +129,9 @@ class WaitingRoom:
         self._metrics.queue_left(permit.priority, "full", 0.0)
         after_s = self._turns.lives.estimate_s(len(self._line) + 1, permit.shared)
         return GatewayError(Code.QUEUE_FULL, retry_after_s=after_s)
+
+
+def still_waits(stream: Stream) -> bool:
+    """Whether the last that its log says of its turn is that it is yet to come."""
+    told = [event for event in stream.events() if isinstance(event, Status) and event.state == QUEUED]
+    return bool(told) and not stream.content_events and told[-1].details.get("position", 0) > 0
