@@ -183,6 +183,11 @@ class Limits(Section):
 class Queue(Section):
     """Streams that run at once in this process, and questions that wait for their turn."""
 
+    slots: int = Field(0, ge=0, le=10_000_000)
+    max_waiting: int = Field(100, ge=0, le=100_000)
+    patience_s: Seconds = 30
+    premium_run: Count = 4
+
 
 class Input(Section):
     """What a question may be."""

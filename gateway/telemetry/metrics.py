@@ -99,6 +99,15 @@ class Metrics:
     def refused(self, code: str) -> None:
         """A request was answered with an error before the first byte of a stream."""
 
+    def queue_waiting(self, priority: str, count: int) -> None:
+        """So many of a class (`premium`, `standard`, `background`) wait for their turn now."""
+
+    def queue_left(self, priority: str, outcome: str, seconds: float) -> None:
+        """Somebody waits no more, after so long.
+
+        `granted`, `left`, `timeout`, `handed_over` (waits on in another process), or `full`: there was no place.
+        """
+
     def loop_lag(self, seconds: float) -> None:
         """How late a timer came: what every stream waited."""
 
