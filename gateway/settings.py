@@ -80,6 +80,7 @@ class Server(Section):
     body_s: Seconds = 15
     max_body_bytes: Bytes = 2 * 1024**2
     max_connections: Count = 10_000
+    docs: bool = True
 
 
 class Stream(Section):

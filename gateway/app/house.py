@@ -23,6 +23,7 @@ from gateway.hub import Hub
 from gateway.routes.entrance import Entrance
 from gateway.routes.health import HealthRoutes
 from gateway.routes.openai import OpenAIRoutes
+from gateway.routes.openapi import DescriptionRoutes
 from gateway.routes.pages import PageRoutes
 from gateway.routes.refusals import Refusals
 from gateway.routes.streams import StreamRoutes
@@ -142,8 +143,11 @@ class Gateway:
         health = HealthRoutes(
             self.hub, self._store, self.catalog, self._heart, self._lag, self.metrics, shared=self._shared
         )
-        for routes in (streams, compatible, health, PageRoutes()):
+        pages = PageRoutes()
+        for routes in (streams, compatible, health, pages):
             app.add_routes(routes.table())
+        if settings.server.docs:
+            app.add_routes(DescriptionRoutes(pages).table())
         return app, {
             ("POST", "/stream"): refusals.guard(streams.open_by_post),
             ("POST", "/v1/chat/completions"): refusals.guard(compatible.complete),
