@@ -6,8 +6,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
+from gateway.dialects.fields import validate
 from gateway.errors import Code, GatewayError
 from gateway.flags import Flag, Step, Variant, to_dict
 
@@ -54,10 +55,7 @@ def changed(flag: Flag, said: Mapping[str, Any], now: float) -> Flag:
     A percentage ends the schedule, if no new one comes with it; a new schedule begins at the percentage now in force.
     Either is a person's decision, and ends the mark of a rollback.
     """
-    try:
-        change = _Change.model_validate(said)
-    except ValidationError as error:
-        raise _explained(error) from None
+    change = validate(_Change, dict(said))
     values: dict[str, Any] = {}
     if change.enabled is not None:
         values["enabled"] = change.enabled
@@ -128,14 +126,5 @@ def iso(at_s: float) -> str:
     return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _explained(error: ValidationError) -> GatewayError:
-    """The first thing that is wrong, without what was said."""
-    item = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    param = str(item["loc"][0]) if item["loc"] else ""
-    if item["type"] == "extra_forbidden":
-        return GatewayError(Code.INVALID_REQUEST, f"a flag has: {', '.join(sorted(_Change.model_fields))}")
-    return _wrong(param, item["msg"])
-
-
 def _wrong(param: str, message: str) -> GatewayError:
-    return GatewayError(Code.INVALID_REQUEST, f"{param}: {message}" if param else message, param=param or None)
+    return GatewayError(Code.INVALID_REQUEST, f"{param}: {message}", param=param)

@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway.admission.flag_changes import changed, iso, shown, shown_now
+from gateway.dialects.fields import parse_object
 from gateway.errors import Code, GatewayError
 from gateway.flags import Flag, FlagStore
 from gateway.routes.bodies import read_json_body
@@ -95,13 +96,12 @@ class AdminRoutes:
 
     async def change(self, request: web.Request) -> web.Response:
         """`PATCH /admin/flags/{name}`: change what the body names; with `If-Match` only the version it names."""
-        name, only, said = self._flag(request).name, _version(request), await self._said(request)
+        name, only = self._flag(request).name, _version(request)
+        said = parse_object(await read_json_body(request, self._body_s))
 
         def change(flag: Flag) -> Flag:
             if only is not None and flag.version != only:
-                raise GatewayError(
-                    Code.INVALID_REQUEST, "the flag was changed meanwhile", status=412, param="If-Match"
-                )
+                raise GatewayError(Code.INVALID_REQUEST, "the flag was changed meanwhile", status=412, param="If-Match")
             return changed(flag, said, self._clock())
 
         return self._answer(await self._flags.change(name, change, request["actor"]))
@@ -126,15 +126,6 @@ class AdminRoutes:
             raise GatewayError(Code.NOT_FOUND, "there is no such flag")
         return flag
 
-    async def _said(self, request: web.Request) -> dict[str, Any]:
-        try:
-            said = orjson.loads(await read_json_body(request, self._body_s))
-        except orjson.JSONDecodeError:
-            raise GatewayError(Code.INVALID_JSON) from None
-        if not isinstance(said, dict):
-            raise GatewayError(Code.INVALID_REQUEST, "the body must be a JSON object")
-        return said
-
     def _answer(self, flag: Flag) -> web.Response:
         return _json(shown_now(flag, self._clock()), {"ETag": f'"{flag.version}"'})
 
@@ -142,7 +133,9 @@ class AdminRoutes:
 def _actor(said: str) -> str:
     if not said or len(said) > ACTOR_MAX or not said.isprintable():
         raise GatewayError(
-            Code.INVALID_REQUEST, f"X-Actor: who changes this, in 1 to {ACTOR_MAX} printable characters", param="X-Actor"
+            Code.INVALID_REQUEST,
+            f"X-Actor: who changes this, in 1 to {ACTOR_MAX} printable characters",
+            param="X-Actor",
         )
     return said
 
