@@ -29,9 +29,11 @@ def flags_of(path: Path | None) -> list[Flag]:
     table = said.pop(STREAMING, {})
     if said or not isinstance(table, dict):
         raise FlagsError(f"{path}: must hold one table, [{STREAMING}]")
-    if any(isinstance(step, dict) and str(step.get("at", "")).startswith("+") for step in table.get("steps", ())):
+    steps = table.get("steps")
+    if isinstance(steps, list) and any(isinstance(step, dict) and str(step.get("at")).startswith("+") for step in steps):
         raise FlagsError(f"{path}: steps: in a file, at must be a time like 2030-01-31T09:00:00Z")
     try:
-        return [changed(flag, {"percent": flag.percent, **table}, now=0.0)]
+        # With a schedule, nobody else is in before its first step.
+        return [changed(flag, {"percent": 0 if steps else flag.percent, **table}, now=0.0)]
     except GatewayError as error:
         raise FlagsError(f"{path}: {error.message}") from None
