@@ -30,7 +30,9 @@ def flags_of(path: Path | None) -> list[Flag]:
     if said or not isinstance(table, dict):
         raise FlagsError(f"{path}: must hold one table, [{STREAMING}]")
     steps = table.get("steps")
-    if isinstance(steps, list) and any(isinstance(step, dict) and str(step.get("at")).startswith("+") for step in steps):
+    if isinstance(steps, list) and any(
+        isinstance(step, dict) and str(step.get("at")).startswith("+") for step in steps
+    ):
         raise FlagsError(f"{path}: steps: in a file, at must be a time like 2030-01-31T09:00:00Z")
     try:
         # With a schedule, nobody else is in before its first step.
