@@ -43,13 +43,6 @@ class Subject(NamedTuple):
     address: str = ""
 
 
-class Decision(NamedTuple):
-    """Whether a subject has the feature, and in which variant (empty where there is no experiment)."""
-
-    allowed: bool
-    variant: str
-
-
 @dataclass(frozen=True, slots=True)
 class Flag:
     """One feature's rollout. Tenants and users (`tenant/user`) that are named have it as long as it is enabled at all;
@@ -70,14 +63,13 @@ class Flag:
     changed_s: float = 0.0
     open: bool = field(init=False, compare=False, repr=False)
     """Whether everybody has it, now and always: then nobody need be looked at."""
+    guarded: bool = field(init=False, compare=False, repr=False)
+    """Whether it was ever rolled out with care: what was simply on from the beginning is not taken back."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "open", self.enabled and self.percent >= 100 and not self.steps)
-
-    @property
-    def guarded(self) -> bool:
-        """Whether it was ever rolled out with care: what was simply on from the beginning is not taken back."""
-        return self.version > 0 or not self.open or bool(self.variants)
+        is_open = self.enabled and self.percent >= 100 and not self.steps
+        object.__setattr__(self, "open", is_open)
+        object.__setattr__(self, "guarded", self.version > 0 or not is_open or bool(self.variants))
 
     def percent_at(self, now: float) -> float:
         """The percentage in force at `now` (Unix time)."""
@@ -93,16 +85,11 @@ class Flag:
         return replace(self, percent=percent, steps=(), rolled_back=RolledBack(reason, now))
 
 
-def decide(flag: Flag, subject: Subject, now: float, *, at_most: float = 100.0) -> Decision:
-    """Whether `subject` has the feature at `now`, and its variant.
+def is_in(flag: Flag, subject: Subject, now: float, *, at_most: float = 100.0) -> bool:
+    """Whether `subject` has the feature at `now` (Unix time); `at_most` is the percentage that its tenant has set.
 
-    `at_most` is the percentage that its tenant has set for itself. Sticky: who is in at one percentage is in at every
-    higher one, and keeps its variant as long as the weights stay.
+    Sticky: who is in at one percentage is in at every higher one.
     """
-    return Decision((flag.open and at_most >= 100) or _is_in(flag, subject, now, at_most), variant_for(flag, subject))
-
-
-def _is_in(flag: Flag, subject: Subject, now: float, at_most: float) -> bool:
     if not flag.enabled:
         return False
     if subject.tenant in flag.tenants or (subject.user and f"{subject.tenant}/{subject.user}" in flag.users):
@@ -111,7 +98,10 @@ def _is_in(flag: Flag, subject: Subject, now: float, at_most: float) -> bool:
 
 
 def variant_for(flag: Flag, subject: Subject) -> str:
-    """The arm of the experiment that `subject` is in; it has nothing to do with when the subject came in."""
+    """The arm of the experiment that `subject` is in, empty where there is none; the same as long as the weights stay.
+
+    It has nothing to do with when the subject came in.
+    """
     total = sum(variant.weight for variant in flag.variants)
     if not total:
         return ""
@@ -138,7 +128,7 @@ def bucket_of(name: str, subject: Subject) -> int:
 def to_dict(flag: Flag) -> dict[str, Any]:
     """The flag in words and numbers; times are Unix time in seconds."""
     told = asdict(flag)
-    del told["open"]
+    del told["open"], told["guarded"]
     told["steps"] = [step._asdict() for step in flag.steps]
     told["variants"] = [variant._asdict() for variant in flag.variants]
     told["rolled_back"] = flag.rolled_back and flag.rolled_back._asdict()

@@ -1,7 +1,7 @@
 """Door: what a question must pass before a stream is made for it, in order."""
 
 from gateway.admission.permit import FREE, Permit
-from gateway.admission.rollout import Rollout, apply_variant
+from gateway.admission.rollout import Rollout
 from gateway.admission.visitor import Visitor
 from gateway.request import StreamRequest
 
@@ -14,8 +14,7 @@ class Door:
 
     def prepare(self, visitor: Visitor, asked: StreamRequest, dialect: str, *, streamed: bool) -> StreamRequest:
         """`asked` as it is to be answered. Raises what its tenant may not, and what is too much of it."""
-        self._rollout.refuse_outsiders(visitor, streamed=streamed)
-        return apply_variant(asked, self._rollout.variant_of(visitor))
+        return self._rollout.prepare(visitor, asked, streamed=streamed)
 
     def counts(self, visitor: Visitor) -> bool:
         """Whether anything is counted for this visitor; where not, nobody's leave is needed."""

@@ -93,6 +93,8 @@ class Rollback:
 
     def ended(self, stream: Stream, account: Account) -> None:
         """Count it, unless its caller or a drain ended it: that says nothing of how good it was."""
+        if not self._store.read()[STREAMING].guarded:
+            return
         if stream.request.variant:
             self._metrics.variant_ended(stream.request.variant, account.outcome)
         bad = account.outcome in _BAD and account.error not in _OTHERS_FAULT

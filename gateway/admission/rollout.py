@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from gateway.admission.visitor import Visitor
 from gateway.errors import Code, GatewayError
-from gateway.flags import STREAMING, Flag, FlagStore, Subject, Variant, decide, variant_for
+from gateway.flags import STREAMING, Flag, FlagStore, Subject, Variant, is_in, variant_for
 from gateway.request import StreamRequest
 
 _TWIN = "the same request with `Accept: application/json` gets the plain answer"
@@ -23,25 +23,26 @@ class Rollout:
         self._enabled = enabled
         self._clock = clock
 
-    def refuse_outsiders(self, visitor: Visitor, *, streamed: bool) -> None:
-        """Raise `STREAMING_DISABLED` where this visitor gets no streams (yet); the plain answer is for everybody."""
-        if not streamed:
-            return
-        features, flag = visitor.tenant.features, self._store.read()[STREAMING]
+    def prepare(self, visitor: Visitor, asked: StreamRequest, *, streamed: bool) -> StreamRequest:
+        """`asked` as this visitor's arm of an experiment answers it.
+
+        Raises `STREAMING_DISABLED` where the visitor gets no streams (yet); the plain answer is for everybody.
+        """
+        flag = self._store.read()[STREAMING]
+        if streamed:
+            features = visitor.tenant.features
+            if not (self._enabled and flag.open and features.streaming and features.streaming_percent >= 100):
+                self._refuse_outsider(visitor, flag)
+        return apply_variant(asked, _variant_of(visitor, flag)) if flag.variants else asked
+
+    def _refuse_outsider(self, visitor: Visitor, flag: Flag) -> None:
+        features = visitor.tenant.features
         if not self._enabled:
             raise GatewayError(Code.STREAMING_DISABLED, f"Streaming is switched off; {_TWIN}.")
         if not features.streaming:
             raise GatewayError(Code.STREAMING_DISABLED, f"Streaming is not switched on for this tenant; {_TWIN}.")
-        at_most = features.streaming_percent
-        if flag.open and at_most >= 100:
-            return
-        if not decide(flag, _subject(visitor), self._clock(), at_most=at_most).allowed:
+        if not is_in(flag, _subject(visitor), self._clock(), at_most=features.streaming_percent):
             raise GatewayError(Code.STREAMING_DISABLED, f"Streaming is not yet on for this caller; {_TWIN}.")
-
-    def variant_of(self, visitor: Visitor) -> Variant | None:
-        """The arm of the experiment that the visitor is in, if there is one."""
-        flag = self._store.read()[STREAMING]
-        return _named(flag, variant_for(flag, _subject(visitor))) if flag.variants else None
 
 
 def apply_variant(asked: StreamRequest, variant: Variant | None) -> StreamRequest:
@@ -51,10 +52,11 @@ def apply_variant(asked: StreamRequest, variant: Variant | None) -> StreamReques
     return replace(asked, variant=variant.name, model=variant.model or asked.model)
 
 
+def _variant_of(visitor: Visitor, flag: Flag) -> Variant | None:
+    name = variant_for(flag, _subject(visitor))
+    return next((variant for variant in flag.variants if variant.name == name), None)
+
+
 def _subject(visitor: Visitor) -> Subject:
     caller = visitor.caller
     return Subject(caller.tenant, caller.user, caller.session, visitor.address)
-
-
-def _named(flag: Flag, name: str) -> Variant | None:
-    return next((variant for variant in flag.variants if variant.name == name), None)

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.metrics_core import Metric
 
 from gateway.telemetry.metrics import Account, Metrics, StoreFigures
+from gateway.telemetry.rollout_series import RolloutSeries
 from gateway.telemetry.series import Counts, Gauges, Series, Tallies
 from gateway.telemetry.store_series import StoreSeries
 
@@ -108,11 +109,7 @@ class PrometheusMetrics(Metrics):
         self._heartbeats = Counts("ssegw_heartbeats_total", "Heartbeats written")
         self._late = Counts("ssegw_late_events_total", "Events dropped because their stream had ended")
         self._refusals = Counts("ssegw_refusals_total", "Requests refused before the first byte", "code")
-        self._variants = Counts(
-            "ssegw_variant_outcomes_total", "How streams of an experiment ended", "variant", "outcome"
-        )
-        self._ratings = Counts("ssegw_feedback_total", "Ratings of answers by their readers", "rating")
-        self._rollbacks = Counts("ssegw_rollbacks_total", "Rollouts taken back by this process", "trigger")
+        self._rollout = RolloutSeries()
         self._store = StoreSeries()
         self._log_drops = Counts("ssegw_log_lines_dropped_total", "Log lines given up because nobody reads them")
         self._log_lock = Lock()
@@ -120,7 +117,7 @@ class PrometheusMetrics(Metrics):
         for found in vars(self).values():
             if isinstance(found, Series):
                 self.series.append(found)
-            elif isinstance(found, StoreSeries):
+            elif isinstance(found, (RolloutSeries, StoreSeries)):
                 self.series += found.series()
         self.registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self.registry)
@@ -209,13 +206,13 @@ class PrometheusMetrics(Metrics):
         self._refusals[code] += 1
 
     def variant_ended(self, variant: str, outcome: str) -> None:
-        self._variants[variant, outcome] += 1
+        self._rollout.variants[variant, outcome] += 1
 
     def rated(self, rating: int) -> None:
-        self._ratings[str(rating)] += 1
+        self._rollout.ratings[str(rating)] += 1
 
     def rolled_back(self, trigger: str) -> None:
-        self._rollbacks[trigger] += 1
+        self._rollout.rollbacks[trigger] += 1
 
     def loop_lag(self, seconds: float) -> None:
         self._loop_lag[()].add(seconds)
