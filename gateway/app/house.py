@@ -9,6 +9,8 @@ from aiohttp import web
 
 from gateway.admission.door import Door
 from gateway.app.answers import make_catalog
+from gateway.app.operator import Operator
+from gateway.app.rolling import Rolling
 from gateway.app.sharing import shared_by
 from gateway.app.telling import make_teller
 from gateway.delivery.connection import Patience
@@ -79,6 +81,8 @@ class Gateway:
             )
             self._turn.doubt = self._shared.pulse.stood_still
         self.hub = Hub(self._store, bounds=bounds, max_streams=stream.max_streams, metrics=self.metrics)
+        self.rolling = Rolling(settings, self._shared, self.metrics)
+        self.hub.witnesses.append(self.rolling.rollback)
         self.catalog = make_catalog(settings, self._turn, self.metrics)
         delivery = settings.delivery
         self._heart = Heart(
@@ -126,8 +130,9 @@ class Gateway:
         durable = (lambda: True) if shared is None else (lambda: shared.durable)
         delivery = Delivery(self._heart, self._turn, self._manners(), self.metrics, durable)
         body_s = settings.server.body_s
-        entrance = Entrance(self.hub, self.catalog, Door(enabled=settings.stream.enabled))
+        entrance = Entrance(self.hub, self.catalog, Door(self.rolling.rollout))
         refusals = Refusals(dialects, self._heart.retry_ms, self.metrics)
+        self._operator = Operator(settings, self.rolling.flags, refusals)
         app = web.Application(middlewares=[refusals.answered], client_max_size=settings.server.max_body_bytes)
         app.on_response_prepare.append(refusals.sign)
         streams = StreamRoutes(
@@ -175,6 +180,8 @@ class Gateway:
         listener = listen_unix(server.uds, options) if server.uds else listen_tcp(server.host, server.port, options)
         if self._shared is not None and self._succession is not None:
             await self._shared.start(self._succession)
+        await self.rolling.start()
+        await self._operator.start()
         self._heart.start()
         self._lag.start()
         await self._runner.setup()
@@ -219,8 +226,10 @@ class Gateway:
                 await self._succession.hand_over()
             await self.hub.drain(0)
         self._sweeper.cancel()
+        await self._operator.stop()
         await self._runner.cleanup()
         await self._teller.close(0 if self._hurried else self.settings.webhooks.drain_s)
+        self.rolling.stop()
         if self._shared is not None and self._succession is not None:
             self._succession.close()
             await self._shared.stop()
