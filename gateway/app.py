@@ -9,6 +9,7 @@ from pathlib import Path
 from aiohttp import web
 
 from gateway.admission.door import Door
+from gateway.admission.preferences import BELIEVED_S, Likings
 from gateway.catalog import Catalog
 from gateway.delivery.connection import Patience
 from gateway.delivery.heart import Heart
@@ -23,20 +24,33 @@ from gateway.pipeline import Pipeline
 from gateway.request import StreamRequest
 from gateway.resilience.continuation import Continuation
 from gateway.resilience.deadline import Deadline
+from gateway.resilience.remembering import Brief, Remembering
 from gateway.routes.entrance import Entrance
 from gateway.routes.health import HealthRoutes
 from gateway.routes.openai import OpenAIRoutes
 from gateway.routes.pages import PageRoutes
+from gateway.routes.preferences import PreferenceRoutes
 from gateway.routes.refusals import Refusals
+from gateway.routes.sessions import SessionRoutes
 from gateway.routes.streams import StreamRoutes
+from gateway.sessions import PreferenceStore, SessionBounds, SessionStore
 from gateway.settings import Settings, SettingsError
 from gateway.sources.base import Source
 from gateway.sources.local import LocalSource
 from gateway.sources.openai import DEFAULT_BASE_URL, OpenAISource
 from gateway.sources.passages import Library
+from gateway.stages.base import Stage
+from gateway.stages.liked import stages_for
 from gateway.stages.limit import OutputLimit
+from gateway.stores.batch import Batch
+from gateway.stores.courier import Courier
+from gateway.stores.keys import Keys
 from gateway.stores.memory import MemoryStore
+from gateway.stores.preferences_redis import RedisPreferences
 from gateway.stores.redis import RedisStore, Shared
+from gateway.stores.redis_client import Clients, connect
+from gateway.stores.sessions_memory import MemoryPreferences, MemorySessions
+from gateway.stores.sessions_redis import RedisSessions
 from gateway.streams.stream import Bounds
 from gateway.succession import Succession
 from gateway.systemd import notify, watchdog_interval_s
@@ -91,6 +105,11 @@ class Gateway:
             )
             self._turn.doubt = self._shared.pulse.stood_still
         self.hub = Hub(self._store, bounds=bounds, max_streams=stream.max_streams, metrics=self.metrics)
+        self._clients: Clients | None = None
+        self._sessions, preferences = self._make_sessions()
+        self._likings = Likings(preferences, believed_s=BELIEVED_S if self._shared is not None else 0.0)
+        self._remembering = Remembering(self._sessions, context_tokens=settings.sessions.context_tokens)
+        self.hub.witnesses.append(self._remembering)
         self.catalog = self._make_catalog()
         delivery = settings.delivery
         self._heart = Heart(
@@ -155,8 +174,35 @@ class Gateway:
         return Catalog(source, offer, self._make_pipeline, models=models, default_model=default)
 
     def _make_pipeline(self, source: Source, request: StreamRequest) -> Pipeline:
-        stages = [OutputLimit(self.settings.stream.max_output_bytes)]
-        return Pipeline(source, stages, follower_limit_s=self.settings.stream.follower_s, metrics=self.metrics)
+        stages: list[Stage] = [OutputLimit(self.settings.stream.max_output_bytes)]
+        brief: Brief | None = None
+        if request.preferences is not None:
+            stages += stages_for(request.preferences)
+        if request.session_id is not None or request.preferences is not None:
+            brief = self._remembering.brief_for(source, request)
+        return Pipeline(
+            source,
+            stages,
+            brief=brief,
+            follower_limit_s=self.settings.stream.follower_s,
+            metrics=self.metrics,
+        )
+
+    def _make_sessions(self) -> tuple[SessionStore, PreferenceStore]:
+        """What keeps conversations and likings: Redis where processes share one, else this process."""
+        chosen = self.settings.sessions
+        bounds = SessionBounds(chosen.max_sessions, chosen.max_turns, chosen.max_bytes, chosen.ttl_s)
+        users_max, ttl_s = chosen.preferences_max, chosen.preferences_ttl_s
+        redis = self.settings.redis
+        if not redis.configured:
+            sessions = MemorySessions(bounds, memory_bytes=chosen.memory_bytes)
+            return sessions, MemoryPreferences(max_users=users_max, ttl_s=ttl_s)
+        self._clients = clients = connect(redis.url.get_secret_value(), redis.command_s)
+        courier, keys = Courier(lambda: Batch(clients.commands, redis.command_s)), Keys(redis.prefix)
+        return (
+            RedisSessions(courier, keys, bounds, memory_bytes=chosen.memory_bytes),
+            RedisPreferences(courier, keys, max_users=users_max, ttl_s=ttl_s),
+        )
 
     def _make_application(self) -> tuple[web.Application, Shortcuts]:
         settings = self.settings
@@ -171,7 +217,7 @@ class Gateway:
         durable = (lambda: True) if shared is None else (lambda: shared.durable)
         delivery = Delivery(self._heart, self._turn, self._manners(), self.metrics, durable)
         body_s = settings.server.body_s
-        entrance = Entrance(self.hub, self.catalog, Door(enabled=settings.stream.enabled))
+        entrance = Entrance(self.hub, self.catalog, Door(enabled=settings.stream.enabled), self._likings)
         refusals = Refusals(dialects, self._heart.retry_ms, self.metrics)
         app = web.Application(middlewares=[refusals.answered], client_max_size=settings.server.max_body_bytes)
         app.on_response_prepare.append(refusals.sign)
@@ -188,7 +234,9 @@ class Gateway:
         health = HealthRoutes(
             self.hub, self._store, self.catalog, self._heart, self._lag, self.metrics, shared=self._shared
         )
-        for routes in (streams, compatible, health, PageRoutes()):
+        sessions = SessionRoutes(self._sessions)
+        preferences = PreferenceRoutes(self._likings, body_s=body_s)
+        for routes in (streams, compatible, sessions, preferences, health, PageRoutes()):
             app.add_routes(routes.table())
         return app, {
             ("POST", "/stream"): refusals.guard(streams.open_by_post),
@@ -265,6 +313,9 @@ class Gateway:
         if self._shared is not None and self._succession is not None:
             self._succession.close()
             await self._shared.stop()
+        await self._sessions.close()
+        if self._clients is not None:
+            await self._clients.aclose()
         self._watchdog.cancel()
         self._heart.stop()
         self._lag.stop()

@@ -4,21 +4,19 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 from gateway.errors import Code, GatewayError
 from gateway.events import Completed, Event, Failed, Text, Usage, Warned
-from gateway.request import CHARACTERS_PER_TOKEN, StreamRequest
+from gateway.request import CHARACTERS_PER_TOKEN
 from gateway.resilience.continuation import go_on, open_to_more
+from gateway.resilience.remembering import Brief
 from gateway.sources.base import Batch, Outlet, Source
 from gateway.stages.base import Chain, Follower, Stage
 from gateway.streams.stream import Stream
 from gateway.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
-
-Brief = Callable[[Stream], Awaitable[StreamRequest]]
-"""Gives the request of a stream as its source is to hear it. May append to the stream aside; must not raise."""
 
 NO_VOICE = Warned("VOICE_UNAVAILABLE", "this gateway has no voice; the answer comes as text only")
 

@@ -6,14 +6,15 @@ fingerprint, and whoever takes the stream over, see the same. The owner is the s
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from gateway.errors import GatewayError
 from gateway.events import Warned
 from gateway.request import CHARACTERS_PER_TOKEN, StreamRequest
-from gateway.resilience.instructed import instructed
+from gateway.resilience.instructed import instructed, instruction_of
 from gateway.sessions import Exchange, SessionStore
+from gateway.sources.base import Source
 from gateway.streams.stream import State, Stream
 from gateway.telemetry.metrics import Account
 
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 SESSION_UNAVAILABLE = Warned(
     "SESSION_UNAVAILABLE", "the memory of this conversation cannot be read now; the answer is made without it"
 )
+
+Brief = Callable[[Stream], Awaitable[StreamRequest]]
+"""Gives the request of a stream as its source is to hear it. May append to the stream aside; must not raise."""
 
 MESSAGE_TOKENS = 4
 """What a message takes beside its text: its role and borders."""
@@ -54,6 +58,14 @@ class Remembering:
             log.warning("a conversation could not be read: %s", error, extra={"stream_id": stream.sid})
         stream.aside(SESSION_UNAVAILABLE)
         return self._store.unwritten(stream.owner, session)
+
+    def brief_for(self, source: Source, request: StreamRequest) -> Brief | None:
+        """What a pipeline is to be given; nothing where the source may hear the request as it is.
+
+        An exact source gives the same events for the same request: with a memory that changes it would not.
+        """
+        wanted = not source.exact and (remembers(request) or instruction_of(request))
+        return self.brief if wanted else None
 
     # A Witness.
 
