@@ -213,7 +213,16 @@ class Output(Section):
 
 
 class Sessions(Section):
-    """The memory of conversations."""
+    """The memory of conversations, and what users like."""
+
+    ttl_s: float = Field(86_400, gt=0, le=31 * 86_400)
+    max_sessions: Count = 10_000
+    max_turns: int = Field(50, ge=1, le=1000)
+    max_bytes: Bytes = 64 * 1024
+    memory_bytes: Bytes = 64 * 1024**2
+    context_tokens: int = Field(2000, ge=0, le=1_000_000)
+    preferences_ttl_s: float = Field(90 * 86_400, gt=0, le=400 * 86_400)
+    preferences_max: Count = 100_000
 
 
 class Flags(Section):

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from gateway.errors import Code, GatewayError
 from gateway.events import Event, Text
+from gateway.stages.base import Stage
 
 
-class OutputLimit:
+class OutputLimit(Stage):
     """Lets through `max_bytes` of content, then ends the stream with `OUTPUT_LIMIT`."""
 
     def __init__(self, max_bytes: int) -> None:
