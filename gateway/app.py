@@ -20,7 +20,7 @@ from gateway.dialects.native import NativeDialect
 from gateway.dialects.openai import OpenAIDialect
 from gateway.hub import Hub
 from gateway.pipeline import Pipeline
-from gateway.request import StreamRequest
+from gateway.request import Caps, StreamRequest
 from gateway.resilience.continuation import Continuation
 from gateway.resilience.deadline import Deadline
 from gateway.routes.entrance import Entrance
@@ -34,7 +34,7 @@ from gateway.sources.base import Source
 from gateway.sources.local import LocalSource
 from gateway.sources.openai import DEFAULT_BASE_URL, OpenAISource
 from gateway.sources.passages import Library
-from gateway.stages.limit import OutputLimit
+from gateway.stages.truncate import Truncate
 from gateway.stores.memory import MemoryStore
 from gateway.stores.redis import RedisStore, Shared
 from gateway.streams.stream import Bounds
@@ -73,6 +73,8 @@ class Gateway:
         self.settings = settings
         self.metrics = PrometheusMetrics()
         self.urls: list[str] = []
+        output = settings.output
+        self._caps = Caps(output.max_words, output.max_tokens, output.max_bytes, output.max_s)
         self._stopping = asyncio.Event()
         self._hurried = False
         self._drain: asyncio.Task[None] | None = None
@@ -155,7 +157,8 @@ class Gateway:
         return Catalog(source, offer, self._make_pipeline, models=models, default_model=default)
 
     def _make_pipeline(self, source: Source, request: StreamRequest) -> Pipeline:
-        stages = [OutputLimit(self.settings.stream.max_output_bytes)]
+        caps = request.caps or self._caps
+        stages = [Truncate(caps, max_bytes=self.settings.stream.max_output_bytes, asked_tokens=request.asked_tokens)]
         return Pipeline(source, stages, follower_limit_s=self.settings.stream.follower_s, metrics=self.metrics)
 
     def _make_application(self) -> tuple[web.Application, Shortcuts]:

@@ -11,7 +11,6 @@ from gateway.events import Completed, Event, Failed, Metadata, Status, Suggestio
 from gateway.pipeline import Pipeline, usage_of
 from gateway.request import StreamRequest, Voice
 from gateway.sources.base import Outlet
-from gateway.stages.limit import OutputLimit
 from gateway.streams.ids import new_sid
 from gateway.streams.lineage import EXACT
 from gateway.streams.stream import State, Stream
@@ -26,6 +25,7 @@ from tests.doubles import (
     Step,
     question,
     stream_of,
+    uncapped,
 )
 from tests.house import eventually
 from tests.shared_store import continued
@@ -125,7 +125,7 @@ async def test_a_stage_can_change_drop_and_fail() -> None:
     await Pipeline(ScriptedSource(*WHOLE), [Shout(), Drop()], metrics=RecordingMetrics()).run(stream)
     assert stream.text() == "B"
     failed = stream_of()
-    await Pipeline(ScriptedSource(*WHOLE), [OutputLimit(1)], metrics=RecordingMetrics()).run(failed)
+    await Pipeline(ScriptedSource(*WHOLE), [uncapped(1)], metrics=RecordingMetrics()).run(failed)
     assert terminal(failed) == failed.terminal
     assert isinstance(failed.terminal, Failed)
     assert failed.terminal.code == "OUTPUT_LIMIT"
