@@ -13,7 +13,8 @@ from pathlib import Path
 import uvloop
 
 from gateway import __version__
-from gateway.app import HOME, Gateway, upstream_route
+from gateway.app.answers import HOME, upstream_route
+from gateway.app.house import Gateway
 from gateway.settings import NOT_YET, Settings, SettingsError, load
 from gateway.tail import tail
 from gateway.telemetry import logs

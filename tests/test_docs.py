@@ -10,7 +10,7 @@ import pytest
 
 from gateway import events
 from gateway.accounting import _OUTCOME_OF_CODE, _OUTCOME_OF_REASON
-from gateway.app import Gateway
+from gateway.app.house import Gateway
 from gateway.cli import _parser
 from gateway.delivery.connection import Ending
 from gateway.delivery.http import stream_headers
