@@ -207,9 +207,17 @@ class Queue(Section):
 class Input(Section):
     """What a question may be."""
 
+    max_chars: int = Field(400_000, ge=1, le=64 * 1024**3)
+    max_messages: int = Field(1000, ge=1, le=10_000)
+
 
 class Output(Section):
-    """How long an answer may become."""
+    """How long an answer may become; it ends at the end of a sentence before the first of these. 0 is no bound."""
+
+    max_words: int = Field(1000, ge=0, le=10_000_000)
+    max_tokens: int = Field(0, ge=0, le=10_000_000)
+    max_bytes: int = Field(0, ge=0, le=64 * 1024**3)
+    max_s: float = Field(0, ge=0, le=86_400)
 
 
 class Sessions(Section):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gateway.catalog import Catalog
 from gateway.pipeline import Pipeline
-from gateway.request import StreamRequest
+from gateway.request import Caps, StreamRequest
 from gateway.resilience.continuation import Continuation
 from gateway.resilience.deadline import Deadline
 from gateway.resilience.remembering import Brief, Remembering
@@ -16,7 +16,7 @@ from gateway.sources.openai import DEFAULT_BASE_URL, OpenAISource
 from gateway.sources.passages import Library
 from gateway.stages.base import Stage
 from gateway.stages.liked import stages_for
-from gateway.stages.limit import OutputLimit
+from gateway.stages.truncate import Truncate
 from gateway.telemetry.metrics import Metrics
 from gateway.transport.route import Route, route_to
 from gateway.turn import Turn
@@ -29,8 +29,12 @@ HOME = Path(__file__).parent.parent.parent
 def make_catalog(settings: Settings, turn: Turn, remembering: Remembering, metrics: Metrics) -> Catalog:
     """The source that is configured, with its timers, and a pipeline for each request."""
 
+    output = settings.output
+    caps = Caps(output.max_words, output.max_tokens, output.max_bytes, output.max_s)
+
     def make_pipeline(source: Source, request: StreamRequest) -> Pipeline:
-        stages: list[Stage] = [OutputLimit(settings.stream.max_output_bytes)]
+        most = settings.stream.max_output_bytes
+        stages: list[Stage] = [Truncate(request.caps or caps, max_bytes=most, asked_tokens=request.asked_tokens)]
         brief: Brief | None = None
         if request.preferences is not None:
             stages += stages_for(request.preferences)
