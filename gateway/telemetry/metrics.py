@@ -114,6 +114,9 @@ class Metrics:
     def froze(self) -> None:
         """The process stood still for so long that others may have taken its streams."""
 
+    def limits_shared(self, shared: bool) -> None:
+        """Whether limits are counted among all processes, or by each for itself while the shared store is away."""
+
     def drain_remaining(self, count: int) -> None:
         """Streams still running while the process goes away."""
 

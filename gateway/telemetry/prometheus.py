@@ -218,6 +218,9 @@ class PrometheusMetrics(Metrics):
     def froze(self) -> None:
         self._store.freezes[()] += 1
 
+    def limits_shared(self, shared: bool) -> None:
+        self._store.limits[()] = shared
+
     def drain_remaining(self, count: int) -> None:
         self._draining[()] = count
 
