@@ -8,7 +8,14 @@ from pathlib import Path
 
 from aiohttp import web
 
+from gateway.admission.addresses import Proxies, is_here
+from gateway.admission.attempts import Attempts
 from gateway.admission.door import Door
+from gateway.admission.identity import Identity
+from gateway.admission.permit import Permit
+from gateway.admission.tenants import Registry, Tenants
+from gateway.admission.tenants_file import TenantsError
+from gateway.admission.tickets import TICKET_S, Tickets
 from gateway.catalog import Catalog
 from gateway.delivery.connection import Patience
 from gateway.delivery.heart import Heart
@@ -18,16 +25,20 @@ from gateway.delivery.server import GatewayRunner, Shortcuts
 from gateway.dialects.base import Dialect
 from gateway.dialects.native import NativeDialect
 from gateway.dialects.openai import OpenAIDialect
+from gateway.errors import Code, GatewayError
 from gateway.hub import Hub
 from gateway.pipeline import Pipeline
 from gateway.resilience.continuation import Continuation
 from gateway.resilience.deadline import Deadline
+from gateway.routes.callers import Callers
+from gateway.routes.cors import Preflights
 from gateway.routes.entrance import Entrance
 from gateway.routes.health import HealthRoutes
 from gateway.routes.openai import OpenAIRoutes
 from gateway.routes.pages import PageRoutes
 from gateway.routes.refusals import Refusals
 from gateway.routes.streams import StreamRoutes
+from gateway.routes.tickets import TicketRoutes
 from gateway.settings import Settings, SettingsError
 from gateway.sources.base import Source
 from gateway.sources.local import LocalSource
@@ -36,11 +47,13 @@ from gateway.sources.passages import Library
 from gateway.stages.limit import OutputLimit
 from gateway.stores.memory import MemoryStore
 from gateway.stores.redis import RedisStore, Shared
-from gateway.streams.stream import Bounds
+from gateway.stores.tickets_memory import MemoryTickets
+from gateway.streams.stream import Bounds, Stream
 from gateway.succession import Succession
 from gateway.systemd import notify, watchdog_interval_s
 from gateway.telemetry.lag import LagMeter
 from gateway.telemetry.prometheus import PrometheusMetrics
+from gateway.tickets import TicketStore
 from gateway.transport.route import Route, route_to
 from gateway.turn import Turn
 
@@ -58,6 +71,7 @@ LAST_HANDLERS_S = 0.2
 must not hold up the end."""
 
 LOOPBACK = "127.0.0.1"
+DEFAULT_TENANTS = Path("config", "tenants.toml")
 
 HOME = Path(__file__).parent.parent
 
@@ -70,6 +84,7 @@ class Gateway:
         if tuple(int(part) for part in installed.split(".")[:2]) < UVLOOP_FLOOR:
             raise RuntimeError(f"uvloop {installed} is not safe here; 0.23 or newer is needed")
         self.settings = settings
+        self.tenants = registry_of(settings)
         self.metrics = PrometheusMetrics()
         self.urls: list[str] = []
         self._stopping = asyncio.Event()
@@ -90,6 +105,7 @@ class Gateway:
             )
             self._turn.doubt = self._shared.pulse.stood_still
         self.hub = Hub(self._store, bounds=bounds, max_streams=stream.max_streams, metrics=self.metrics)
+        self.tenants.on_change = self._end_streams_of_former
         self.catalog = self._make_catalog()
         delivery = settings.delivery
         self._heart = Heart(
@@ -170,9 +186,13 @@ class Gateway:
         durable = (lambda: True) if shared is None else (lambda: shared.durable)
         delivery = Delivery(self._heart, self._turn, self._manners(), self.metrics, durable)
         body_s = settings.server.body_s
-        entrance = Entrance(self.hub, self.catalog, Door(enabled=settings.stream.enabled))
+        tickets = Tickets(self._make_ticket_store())
+        proxies = Proxies(settings.server.trusted_proxies)
+        callers = Callers(Identity(self.tenants, tickets, proxies, Attempts()), self.tenants)
+        entrance = Entrance(self.hub, self.catalog, Door(enabled=settings.stream.enabled), tickets)
         refusals = Refusals(dialects, self._heart.retry_ms, self.metrics)
-        app = web.Application(middlewares=[refusals.answered], client_max_size=settings.server.max_body_bytes)
+        middlewares = [refusals.answered, Preflights(self.tenants).answered]
+        app = web.Application(middlewares=middlewares, client_max_size=settings.server.max_body_bytes)
         app.on_response_prepare.append(refusals.sign)
         streams = StreamRoutes(
             self.hub,
@@ -180,19 +200,35 @@ class Gateway:
             dialects,
             native,
             entrance,
+            callers,
             body_s=body_s,
             metrics=self.metrics,
         )
-        compatible = OpenAIRoutes(self.hub, self.catalog, delivery, openai, entrance, body_s=body_s)
+        compatible = OpenAIRoutes(self.hub, self.catalog, delivery, openai, entrance, callers, body_s=body_s)
         health = HealthRoutes(
             self.hub, self._store, self.catalog, self._heart, self._lag, self.metrics, shared=self._shared
         )
-        for routes in (streams, compatible, health, PageRoutes()):
+        for routes in (TicketRoutes(callers, tickets, body_s=body_s), streams, compatible, health, PageRoutes()):
             app.add_routes(routes.table())
         return app, {
             ("POST", "/stream"): refusals.guard(streams.open_by_post),
             ("POST", "/v1/chat/completions"): refusals.guard(compatible.complete),
         }
+
+    def _make_ticket_store(self) -> TicketStore:
+        stream = self.settings.stream
+        running_s = stream.total_s + stream.follower_s + stream.grace_max_s
+        return MemoryTickets(unused_s=TICKET_S, used_s=running_s + stream.retention_s)
+
+    def _end_streams_of_former(self, tenants: Tenants) -> None:
+        """What runs for a credential that is good no more ends: it may have been lost to somebody."""
+
+        def doomed(stream: Stream, permit: Permit) -> bool:
+            return not tenants.honours(permit.credential, stream.owner.tenant)
+
+        ended = self.hub.fail_where(doomed, GatewayError(Code.UNAUTHENTICATED, "the credential is good no more"))
+        if ended:
+            log.info("streams ended with their credentials", extra={"streams": ended})
 
     def _manners(self) -> Manners:
         delivery = self.settings.delivery
@@ -296,6 +332,24 @@ class Gateway:
         while True:
             await asyncio.sleep(SWEEP_S)
             self._store.sweep()
+
+
+def registry_of(settings: Settings) -> Registry:
+    """The tenants. Raises `SettingsError` where their file is not usable, or all the world would be an open tenant."""
+    named, server = settings.tenants.file, settings.server
+    try:
+        registry = Registry(HOME / (named or DEFAULT_TENANTS), optional=not named)
+    except TenantsError as error:
+        raise SettingsError(str(error)) from None
+    if registry.now.is_open and not server.uds and not _is_local(server.host):
+        raise SettingsError(
+            "server.host: without a tenants file only loopback addresses can be listened on; see tenants.file"
+        )
+    return registry
+
+
+def _is_local(host: str) -> bool:
+    return host == "localhost" or bool(host and is_here(host))
 
 
 def shared_by(settings: Settings) -> Shared:
