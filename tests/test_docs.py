@@ -30,11 +30,19 @@ UNITS = {"_per_s": "tokens/s", "_bytes": "bytes", "_ms": "ms", "_s": "s"}
 COUNTED = {
     "attempts": "times",
     "backlog": "connections",
+    "concurrent_global": "streams",
+    "concurrent_per_client": "streams",
     "continue_max": "times",
     "max_connections": "connections",
     "max_events": "events",
     "max_streams": "streams",
     "max_waiting": "messages",
+    "open_requests_per_ip": "requests",
+    "requests_global": "requests",
+    "requests_per_ip": "requests",
+    "requests_per_session": "requests",
+    "requests_per_user": "requests",
+    "tokens_per_day_global": "tokens",
 }
 FREE_FORM = {"status", "metadata", "citation", "warning", "progress", "results"}
 SAMPLES: list[events.Event] = [
@@ -185,6 +193,7 @@ def test_every_key_in_redis_is_in_the_table() -> None:
     built |= {keys.log("SID"), keys.meta("SID")}
     built |= {keys.lease("ID"), keys.beats("ID"), keys.inbox("ID"), keys.streams("ID")}
     built |= {keys.idempotency(owner, "k"), keys.mine(owner), keys.orphans(owner, "s")}
+    built |= {keys.window("ip", "w", 60), keys.slots("tenant", "t"), keys.budget("tenant", "t", 1)}
     verbs = [name for name in vars(Keys) if not name.startswith("_")]
     assert len(built) == len(verbs) + 3
     listed = set(table("operations.md", "Key", "Type", "Holds", "Kept"))
