@@ -162,8 +162,8 @@ class Turns:
         try:
             return not permit.shared or await self._limiter.take(permit.sid, permit.charge.slots)
         except Exception:
+            # No reason to lose a place: it is asked for again, for as long as it has patience.
             log.exception("slots could not be taken", extra={"stream_id": permit.sid})
-            self._fail(permit, GatewayError(Code.INTERNAL), "left")
             return False
 
     def _grant(self, permit: HeldPermit, place: Place, tried: Tried) -> None:
