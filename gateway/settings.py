@@ -7,7 +7,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
@@ -80,6 +80,7 @@ class Server(Section):
     body_s: Seconds = 15
     max_body_bytes: Bytes = 2 * 1024**2
     max_connections: Count = 10_000
+    docs: bool = True
 
 
 class Stream(Section):
@@ -212,6 +213,15 @@ class Admin(Section):
 class Webhooks(Section):
     """What is told to other systems."""
 
+    url: str = ""
+    secrets: list[SecretStr] = []
+    events: list[str] = []
+    attempts: int = Field(6, ge=1, le=50)
+    timeout_s: Seconds = 10
+    max_waiting: Count = 1000
+    allow_networks: list[str] = []
+    drain_s: float = Field(5, ge=0, le=600)
+
 
 class Logs(Section):
     """What is written to standard error."""
@@ -313,7 +323,7 @@ def _apply_environment(values: dict[str, Any], environment: Mapping[str, str], s
         known: dict[str, Any] = getattr(field.annotation, "model_fields", {}) if field is not None else {}
         if name not in known:
             raise SettingsError(f"{variable}: there is no such setting{_nearest(section, known)}")
-        is_list = known[name].annotation == list[str]
+        is_list = get_origin(known[name].annotation) is list
         _table(values, section)[name] = _items(text) if is_list else text
         sources[f"{section}.{name}"] = variable
 

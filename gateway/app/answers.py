@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gateway.catalog import Catalog
 from gateway.pipeline import Pipeline
+from gateway.request import StreamRequest
 from gateway.resilience.continuation import Continuation
 from gateway.resilience.deadline import Deadline
 from gateway.settings import Settings, SettingsError
@@ -25,7 +26,7 @@ HOME = Path(__file__).parent.parent.parent
 def make_catalog(settings: Settings, turn: Turn, metrics: Metrics) -> Catalog:
     """The source that is configured, with its timers, and a pipeline for each request."""
 
-    def make_pipeline(source: Source) -> Pipeline:
+    def make_pipeline(source: Source, request: StreamRequest) -> Pipeline:
         stages = [OutputLimit(settings.stream.max_output_bytes)]
         return Pipeline(source, stages, follower_limit_s=settings.stream.follower_s, metrics=metrics)
 

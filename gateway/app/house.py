@@ -10,6 +10,7 @@ from aiohttp import web
 from gateway.admission.door import Door
 from gateway.app.answers import make_catalog
 from gateway.app.sharing import shared_by
+from gateway.app.telling import make_teller
 from gateway.delivery.connection import Patience
 from gateway.delivery.heart import Heart
 from gateway.delivery.http import Delivery, Manners
@@ -22,6 +23,7 @@ from gateway.hub import Hub
 from gateway.routes.entrance import Entrance
 from gateway.routes.health import HealthRoutes
 from gateway.routes.openai import OpenAIRoutes
+from gateway.routes.openapi import DescriptionRoutes
 from gateway.routes.pages import PageRoutes
 from gateway.routes.refusals import Refusals
 from gateway.routes.streams import StreamRoutes
@@ -95,6 +97,9 @@ class Gateway:
                 metrics=self.metrics,
             )
             self.hub.share(self._shared, self._succession)
+        self._teller = make_teller(settings, lambda _tenant: None, self.metrics)
+        if settings.webhooks.url:
+            self.hub.witnesses.append(self._teller)
         self._lag = LagMeter(self.metrics)
         application, shortcuts = self._make_application()
         self._runner = GatewayRunner(
@@ -138,8 +143,11 @@ class Gateway:
         health = HealthRoutes(
             self.hub, self._store, self.catalog, self._heart, self._lag, self.metrics, shared=self._shared
         )
-        for routes in (streams, compatible, health, PageRoutes()):
+        pages = PageRoutes()
+        for routes in (streams, compatible, health, pages):
             app.add_routes(routes.table())
+        if settings.server.docs:
+            app.add_routes(DescriptionRoutes(pages).table())
         return app, {
             ("POST", "/stream"): refusals.guard(streams.open_by_post),
             ("POST", "/v1/chat/completions"): refusals.guard(compatible.complete),
@@ -212,6 +220,7 @@ class Gateway:
             await self.hub.drain(0)
         self._sweeper.cancel()
         await self._runner.cleanup()
+        await self._teller.close(0 if self._hurried else self.settings.webhooks.drain_s)
         if self._shared is not None and self._succession is not None:
             self._succession.close()
             await self._shared.stop()

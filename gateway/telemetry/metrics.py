@@ -123,6 +123,17 @@ class Metrics:
     def froze(self) -> None:
         """The process stood still for so long that others may have taken its streams."""
 
+    def webhooks_waiting(self, change: int) -> None:
+        """So many messages more, or fewer, have not been taken by their receivers."""
+
+    def webhook_attempt(self, result: str) -> None:
+        """One was sent, and this came of it: one of `gateway.webhooks.post.RESULTS`."""
+
+    def webhooks_ended(self, outcome: str, count: int) -> None:
+        """So many were `delivered`, `refused`, `failed` for good, `dropped` because too many waited or nobody wants
+        them any more, or `lost` with the process.
+        """
+
     def drain_remaining(self, count: int) -> None:
         """Streams still running while the process goes away."""
 

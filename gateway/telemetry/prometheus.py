@@ -108,6 +108,9 @@ class PrometheusMetrics(Metrics):
         self._heartbeats = Counts("ssegw_heartbeats_total", "Heartbeats written")
         self._late = Counts("ssegw_late_events_total", "Events dropped because their stream had ended")
         self._refusals = Counts("ssegw_refusals_total", "Requests refused before the first byte", "code")
+        self._webhooks = Counts("ssegw_webhooks_total", "Messages to receivers, by what became of them", "outcome")
+        self._webhook_attempts = Counts("ssegw_webhook_attempts_total", "Attempts to hand one over", "result")
+        self._webhooks_waiting = Gauges("ssegw_webhooks_waiting", "Messages that no receiver has taken yet")
         self._waiting = Gauges("ssegw_queue_waiting", "Streams that wait for their turn", "priority")
         self._waited = Tallies(
             "ssegw_queue_wait_seconds", "Time that streams waited for their turn", ("priority",), DURATION
@@ -230,6 +233,16 @@ class PrometheusMetrics(Metrics):
 
     def froze(self) -> None:
         self._store.freezes[()] += 1
+
+    def webhooks_waiting(self, change: int) -> None:
+        self._webhooks_waiting[()] += change
+
+    def webhook_attempt(self, result: str) -> None:
+        self._webhook_attempts[result] += 1
+
+    def webhooks_ended(self, outcome: str, count: int) -> None:
+        if count:
+            self._webhooks[outcome] += count
 
     def drain_remaining(self, count: int) -> None:
         self._draining[()] = count
