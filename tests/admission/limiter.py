@@ -8,7 +8,10 @@ STANDING = Standing(10, 9, 1_700_000_000.0, 60.0)
 
 
 class CountingLimiter:
-    """`full` are slots that others have all of; while `gate` is set, answers wait for it. `refuse` refuses a charge."""
+    """`full` are slots that others have all of; `refuse` refuses a charge.
+
+    Answers take `latency` turns of the loop, and wait for the `gate`.
+    """
 
     shared = False
 
@@ -16,6 +19,7 @@ class CountingLimiter:
         self.holders: dict[Slots, set[str]] = {}
         self.full: set[Slots] = set()
         self.gate: asyncio.Event | None = None
+        self.latency = 0
         self.refuse: Window | Slots | Budget | None = None
         self.fails: BaseException | None = None
         self.charged: list[str] = []
@@ -79,6 +83,8 @@ class CountingLimiter:
         return {sid for slots, holders in self.holders.items() if slots.waits for sid in holders}
 
     async def _answer(self) -> None:
+        for _ in range(self.latency):
+            await asyncio.sleep(0)
         if self.gate is not None:
             await self.gate.wait()
 

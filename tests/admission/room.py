@@ -91,7 +91,7 @@ class Bench:
         self.call(permit.release)
         self.loop.turn()
 
-    def call(self, function: Callable[[], None]) -> None:
+    def call(self, function: Callable[[], object]) -> None:
         """Call it as all is called: in the loop."""
         self.loop.call_soon(function)
 
