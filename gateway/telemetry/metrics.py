@@ -15,6 +15,8 @@ class Account(NamedTuple):
     prompt_tokens: int
     completion_tokens: int
     reported: bool
+    first_content_s: float | None = None
+    """From its beginning to its first content; None where none was made here."""
 
 
 class StoreFigures(NamedTuple):
@@ -108,6 +110,15 @@ class Metrics:
         `granted`, `left`, `timeout`, `handed_over` (waits on in another process), or `full`: there was no place.
         """
 
+    def variant_ended(self, variant: str, outcome: str) -> None:
+        """A stream in that arm of an experiment has ended."""
+
+    def rated(self, rating: int) -> None:
+        """A client said how good an answer was, from 1 to 5."""
+
+    def rolled_back(self, trigger: str) -> None:
+        """This process took a rollout back: `error_rate`, `first_token`, `total`, `cost` or `rating`."""
+
     def loop_lag(self, seconds: float) -> None:
         """How late a timer came: what every stream waited."""
 
@@ -133,6 +144,9 @@ class Metrics:
         """So many were `delivered`, `refused`, `failed` for good, `dropped` because too many waited or nobody wants
         them any more, or `lost` with the process.
         """
+
+    def limits_shared(self, shared: bool) -> None:
+        """Whether limits are counted among all processes, or by each for itself while the shared store is away."""
 
     def drain_remaining(self, count: int) -> None:
         """Streams still running while the process goes away."""

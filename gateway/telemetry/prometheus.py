@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.metrics_core import Metric
 
 from gateway.telemetry.metrics import Account, Metrics, StoreFigures
+from gateway.telemetry.rollout_series import RolloutSeries
 from gateway.telemetry.series import Counts, Gauges, Series, Tallies
 from gateway.telemetry.store_series import StoreSeries
 
@@ -116,6 +117,7 @@ class PrometheusMetrics(Metrics):
             "ssegw_queue_wait_seconds", "Time that streams waited for their turn", ("priority",), DURATION
         )
         self._queue_outcomes = Counts("ssegw_queue_outcomes_total", "How waiting ended", "outcome")
+        self._rollout = RolloutSeries()
         self._store = StoreSeries()
         self._log_drops = Counts("ssegw_log_lines_dropped_total", "Log lines given up because nobody reads them")
         self._log_lock = Lock()
@@ -123,7 +125,7 @@ class PrometheusMetrics(Metrics):
         for found in vars(self).values():
             if isinstance(found, Series):
                 self.series.append(found)
-            elif isinstance(found, StoreSeries):
+            elif isinstance(found, (RolloutSeries, StoreSeries)):
                 self.series += found.series()
         self.registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self.registry)
@@ -219,6 +221,15 @@ class PrometheusMetrics(Metrics):
         if outcome != "full":
             self._waited[priority].add(seconds)
 
+    def variant_ended(self, variant: str, outcome: str) -> None:
+        self._rollout.variants[variant, outcome] += 1
+
+    def rated(self, rating: int) -> None:
+        self._rollout.ratings[str(rating)] += 1
+
+    def rolled_back(self, trigger: str) -> None:
+        self._rollout.rollbacks[trigger] += 1
+
     def loop_lag(self, seconds: float) -> None:
         self._loop_lag[()].add(seconds)
 
@@ -243,6 +254,9 @@ class PrometheusMetrics(Metrics):
     def webhooks_ended(self, outcome: str, count: int) -> None:
         if count:
             self._webhooks[outcome] += count
+
+    def limits_shared(self, shared: bool) -> None:
+        self._store.limits[()] = shared
 
     def drain_remaining(self, count: int) -> None:
         self._draining[()] = count

@@ -52,6 +52,9 @@ def play(metrics: Metrics) -> None:
     metrics.queue_waiting("premium", 2)
     for outcome, seconds in (("granted", 0.5), ("timeout", 30.0), ("full", 0.0)):
         metrics.queue_left("premium", outcome, seconds)
+    metrics.variant_ended("small", "ok")
+    metrics.rated(5)
+    metrics.rolled_back("error_rate")
     metrics.store_bytes(123456)
     metrics.drain_remaining(2)
     metrics.watch_store(lambda: StoreFigures(640, 98765, 21, durable=True, mirrors=4))
