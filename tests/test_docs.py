@@ -36,13 +36,15 @@ COUNTED = {
     "max_connections": "connections",
     "max_events": "events",
     "max_streams": "streams",
-    "max_waiting": "messages",
     "open_requests_per_ip": "requests",
     "requests_global": "requests",
     "requests_per_ip": "requests",
     "requests_per_session": "requests",
     "requests_per_user": "requests",
     "tokens_per_day_global": "tokens",
+    "premium_run": "times",
+    "queue.max_waiting": "streams",
+    "webhooks.max_waiting": "messages",
 }
 FREE_FORM = {"status", "metadata", "citation", "warning", "progress", "results"}
 SAMPLES: list[events.Event] = [
@@ -80,9 +82,10 @@ def settings() -> dict[str, tuple[str, str]]:
     return found
 
 
-def unit_of(name: str) -> str:
+def unit_of(section: str, name: str) -> str:
     """The unit that a setting's name ends with, or what it counts."""
-    return COUNTED.get(name) or next((unit for end, unit in UNITS.items() if name.endswith(end)), "")
+    counted = COUNTED.get(f"{section}.{name}") or COUNTED.get(name)
+    return counted or next((unit for end, unit in UNITS.items() if name.endswith(end)), "")
 
 
 def test_every_setting_is_in_the_table_with_its_default_unit_and_variable() -> None:
@@ -93,7 +96,7 @@ def test_every_setting_is_in_the_table_with_its_default_unit_and_variable() -> N
     for full, (section, name) in settings().items():
         row = rows[full]
         assert json.loads(row["Default"].strip("`")) == defaults[section][name], full
-        assert row["Unit"] == unit_of(name), full
+        assert row["Unit"] == unit_of(section, name), full
         assert row["Environment"] == f"`{PREFIX}{section}__{name}`".upper(), full
         assert row["Meaning"].endswith((".", "…")), full
 
