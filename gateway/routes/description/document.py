@@ -19,10 +19,10 @@ _LIMITS = {Code.RATE_LIMITED, Code.TOO_MANY_STREAMS, Code.BUDGET_EXCEEDED}
 _ALSO = ("X-Request-Id",)
 
 TAGS = {
-    "streams": "Open, read, resume and cancel answers that outlive their connections.",
-    "openai": "For OpenAI's own clients, unchanged.",
-    "operation": "For those who look after the gateway.",
-    "pages": "For people.",
+    "Streams": "Open, read, resume and cancel answers that outlive their connections.",
+    "OpenAI": "For OpenAI's own clients, unchanged.",
+    "Operation": "For those who look after the gateway.",
+    "Pages": "For people.",
 }
 
 SECURITY: dict[str, Json] = {
@@ -79,7 +79,10 @@ def _described(operation: Operation) -> Json:
         said["description"] = operation.detail
     said["parameters"] = list(_parameters((*operation.parameters, "X-Request-Id")))
     if operation.body:
-        said["requestBody"] = {"required": True, "content": {JSON: {"schema": ref(operation.body)}}}
+        said["requestBody"] = {
+            "required": True,
+            "content": {JSON: {"schema": ref(operation.body), "example": operation.example}},
+        }
     said["responses"] = _responses(operation)
     if operation.is_open:
         said["security"] = []
