@@ -76,7 +76,7 @@ class Pipeline:
         return self._completed(stream, "cancelled", stream.seal_reason or "cancelled")
 
     async def _produce(self, stream: Stream) -> None:
-        if stream.request.voice is not None and not self._followers and NO_VOICE not in stream.events()[:2]:
+        if stream.request.voice is not None and not self._followers and NO_VOICE not in stream.events():
             stream.aside(NO_VOICE)
         followers = [asyncio.create_task(self._follow(follower, stream)) for follower in self._followers]
         try:

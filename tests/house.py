@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-from gateway.app import Gateway
+from gateway.app.house import Gateway
 from gateway.settings import load
 from gateway.sse import Parser, ServerEvent
 

@@ -11,7 +11,7 @@ from jsonschema_rs import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from gateway import events
-from gateway.app import Gateway
+from gateway.app.house import Gateway
 from gateway.dialects.native import NativeDialect, told
 from gateway.errors import Code
 from gateway.routes.description.bodies import QUESTION

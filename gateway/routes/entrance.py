@@ -8,6 +8,7 @@ from typing import NamedTuple
 from aiohttp import web
 
 from gateway.admission.door import Door
+from gateway.admission.standing import standing_headers
 from gateway.admission.visitor import Visitor
 from gateway.catalog import Catalog
 from gateway.delivery.response import carry
@@ -16,7 +17,6 @@ from gateway.errors import Code, GatewayError
 from gateway.hub import Hub, Key
 from gateway.pipeline import Pipeline
 from gateway.request import OnDisconnect, StreamRequest
-from gateway.routes.standing import standing_headers
 from gateway.streams.stream import Stream
 
 

@@ -18,6 +18,10 @@ class Keys:
         """A random value; missing or changed, Redis has lost its data."""
         self.probe = f"{prefix}:probe"
         """Written to hear whether Redis takes writes."""
+        self.flags = f"{prefix}:{{flags}}:now"
+        """Hash: the flags that were changed at run time, by name."""
+        self.flag_changes = f"{prefix}:{{flags}}:changes"
+        """Redis stream: who changed a flag, when, from what to what."""
         self._log_of = f"{prefix}:{{%s}}:log"
 
     def log(self, sid: str) -> str:
@@ -43,6 +47,10 @@ class Keys:
     def streams(self, instance: str) -> str:
         """Set: the running streams that an instance produces."""
         return f"{self._prefix}:inst:{{{instance}}}:streams"
+
+    def outcomes(self, number: int) -> str:
+        """Hash: what came of the streams that ended within a short while, by all processes; `number` counts whiles."""
+        return f"{self._prefix}:{{flags}}:outcomes:{number}"
 
     def idempotency(self, owner: Caller, key: str) -> str:
         """String: which stream has an idempotency key of this owner, and for which request."""
