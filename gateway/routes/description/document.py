@@ -18,6 +18,11 @@ _EXPECTATION_FAILED = 417
 _LIMITS = {Code.RATE_LIMITED, Code.TOO_MANY_STREAMS, Code.BUDGET_EXCEEDED}
 _ALSO = ("X-Request-Id",)
 
+_LINKS: Json = {
+    name: {"operationId": name, "parameters": {"sid": "$response.header.X-Stream-Id"}}
+    for name in ("readStream", "cancelStream")
+}
+
 TAGS = {
     "Streams": "Open, read, resume and cancel answers that outlive their connections.",
     "OpenAI": "For OpenAI's own clients, unchanged.",
@@ -115,6 +120,8 @@ def _answer(operation: Operation, answer: Answer) -> Json:
     said: Json = {"description": answer.meaning, "headers": _headers((*_ALSO, *answer.headers, *limited))}
     if answer.bodies:
         said["content"] = {kind: {"schema": schema} for kind, schema in answer.bodies.items()}
+        if "X-Stream-Id" in answer.headers:
+            said["links"] = _LINKS
     return said
 
 

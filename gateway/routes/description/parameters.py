@@ -12,7 +12,8 @@ from gateway.streams.ids import PLACE_PATTERN, SID_PATTERN
 
 Json = dict[str, Any]
 
-NAME: Json = TypeAdapter(Name).json_schema()
+NAME: Json = {**TypeAdapter(Name).json_schema(), "minLength": 0}
+"""Where it is empty it is not given."""
 _TOKEN: Json = {"type": "string", "pattern": "^[ -~]{1,255}$"}
 
 
@@ -22,7 +23,7 @@ def _at(where: str, name: str, meaning: str, schema: Json, **more: Any) -> Json:
 
 _SID = "Xw5VhRpgjs3aM2k8LdNzQe"
 _KEY = "Where it came before, the answer is the stream that it opened then; nothing is asked twice."
-_PLACE: Json = {"type": "string", "pattern": f"^{PLACE_PATTERN}$"}
+_PLACE: Json = {"type": "string", "pattern": f"^({PLACE_PATTERN})?$"}
 
 PARAMETERS: dict[str, Json] = {
     "sid": _at(
@@ -66,8 +67,8 @@ PARAMETERS: dict[str, Json] = {
     "X-Request-Id": _at(
         "header",
         "X-Request-Id",
-        "Your name for this request, for the logs. Another form of it is ignored.",
-        {"type": "string", "pattern": "^[A-Za-z0-9._-]{8,64}$"},
+        "Your name for this request, for the logs: 8 to 64 letters, digits, dots, dashes. Anything else is ignored.",
+        {"type": "string"},
     ),
 }
 
