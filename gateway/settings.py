@@ -6,7 +6,7 @@ The ecosystem's own names (`OPENAI_API_KEY`, `STREAMING_TIMEOUT` …) are heard 
 import os
 import tomllib
 from collections.abc import Mapping
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_origin
 from urllib.parse import urlsplit
@@ -58,6 +58,16 @@ def _redis_url(value: SecretStr) -> SecretStr:
     return value
 
 
+def _proxies(value: list[str]) -> list[str]:
+    for text in value:
+        try:
+            if text != "unix":
+                ip_network(text)
+        except ValueError:
+            raise ValueError("must be IP addresses, networks, or unix") from None
+    return value
+
+
 def _header_value(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
     if not text.isascii() or not text.isprintable() or " " in text:
@@ -95,6 +105,7 @@ class Server(Section):
     max_body_bytes: Bytes = 2 * 1024**2
     max_connections: Count = 10_000
     docs: bool = True
+    trusted_proxies: Annotated[list[str], AfterValidator(_proxies)] = ["unix"]
 
 
 class Stream(Section):
@@ -190,6 +201,8 @@ class Local(Section):
 class Tenants(Section):
     """Who may ask."""
 
+    file: str = ""
+
 
 class Limits(Section):
     """How much each may ask, where its tenant does not say."""
@@ -207,13 +220,30 @@ class Queue(Section):
 class Input(Section):
     """What a question may be."""
 
+    max_chars: int = Field(400_000, ge=1, le=64 * 1024**3)
+    max_messages: int = Field(1000, ge=1, le=10_000)
+
 
 class Output(Section):
-    """How long an answer may become."""
+    """How long an answer may become; it ends at the end of a sentence before the first of these. 0 is no bound."""
+
+    max_words: int = Field(1000, ge=0, le=10_000_000)
+    max_tokens: int = Field(0, ge=0, le=10_000_000)
+    max_bytes: int = Field(0, ge=0, le=64 * 1024**3)
+    max_s: float = Field(0, ge=0, le=86_400)
 
 
 class Sessions(Section):
-    """The memory of conversations."""
+    """The memory of conversations, and what users like."""
+
+    ttl_s: float = Field(86_400, gt=0, le=31 * 86_400)
+    max_sessions: Count = 10_000
+    max_turns: int = Field(50, ge=1, le=1000)
+    max_bytes: Bytes = 64 * 1024
+    memory_bytes: Bytes = 64 * 1024**2
+    context_tokens: int = Field(2000, ge=0, le=1_000_000)
+    preferences_ttl_s: float = Field(90 * 86_400, gt=0, le=400 * 86_400)
+    preferences_max: Count = 100_000
 
 
 class Flags(Section):

@@ -11,6 +11,7 @@ from gateway import events
 from gateway.dialects.base import TextLayout
 from gateway.dialects.errors import native_refusal
 from gateway.dialects.fields import Name, parse_json, parse_object, validate
+from gateway.dialects.preferences import parse_preferences
 from gateway.errors import Code, GatewayError
 from gateway.events import Event, Record
 from gateway.request import OnDisconnect, StreamRequest, Voice
@@ -62,7 +63,7 @@ class _Body(BaseModel):
     metadata: Json | None = None
 
 
-_CONTEXT = ("filters", "limit", "attachments", "preferences")
+_CONTEXT = ("filters", "limit", "attachments")
 STRUCTURED = frozenset(("messages", "voice", "filters", "attachments", "preferences", "metadata"))
 """Fields that are JSON where they stand in a query."""
 
@@ -114,6 +115,7 @@ class NativeDialect:
             temperature=body.temperature,
             full_text=body.full_text,
             metadata=body.metadata,
+            preferences=None if body.preferences is None else parse_preferences(body.preferences),
             context={name: found for name in _CONTEXT if (found := getattr(body, name)) is not None},
         )
 

@@ -1,11 +1,9 @@
 """Webhooks: whoever is told of streams hears of each what became of it, signed, and nothing that was said in it."""
 
 import asyncio
-import os
 from typing import Any
 
 import aiohttp
-import orjson
 import pytest
 
 from gateway.app.house import Gateway
@@ -21,7 +19,7 @@ CHECK = next(block.code for block in blocks() if "def verified(" in block.code)
 def receivers_check() -> Any:
     """The function `verified` of the documentation."""
     names: dict[str, Any] = {}
-    exec(CHECK, names)  # noqa: S102  # what readers of the documentation are told to run
+    exec(CHECK, names)  # what readers of the documentation are told to run
     return names["verified"]
 
 
