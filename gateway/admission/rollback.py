@@ -104,6 +104,8 @@ class Rollback:
     def rated(self, rating: int, before: int | None = None) -> None:
         """A stream was rated 1 to 5, or rated otherwise than `before`."""
         self._metrics.rated(rating)
+        if not self._store.read()[STREAMING].guarded:
+            return
         counts = {"ratings": 1, "stars": rating} if before is None else {"stars": rating - before}
         self._outcomes.add(counts, self._clock())
 

@@ -22,6 +22,7 @@ from gateway.dialects.native import NativeDialect
 from gateway.dialects.openai import OpenAIDialect
 from gateway.hub import Hub
 from gateway.routes.entrance import Entrance
+from gateway.routes.feedback import FeedbackRoutes
 from gateway.routes.health import HealthRoutes
 from gateway.routes.openai import OpenAIRoutes
 from gateway.routes.pages import PageRoutes
@@ -143,7 +144,8 @@ class Gateway:
         health = HealthRoutes(
             self.hub, self._store, self.catalog, self._heart, self._lag, self.metrics, shared=self._shared
         )
-        for routes in (streams, compatible, health, PageRoutes()):
+        feedback = FeedbackRoutes(self.hub, self.rolling.rollback.rated, body_s=body_s)
+        for routes in (streams, compatible, feedback, health, PageRoutes()):
             app.add_routes(routes.table())
         return app, {
             ("POST", "/stream"): refusals.guard(streams.open_by_post),
