@@ -147,7 +147,7 @@ async def test_what_ended_before_the_last_change_is_not_held_against_it() -> Non
     ],
 )
 async def test_a_99th_percentile_that_is_too_long_takes_it_back(
-    triggers: dict[str, float], bad: Account, trigger: str, said: str
+    triggers: dict[str, Any], bad: Account, trigger: str, said: str
 ) -> None:
     """More than one in a hundred, exactly; one in a hundred is none too many."""
     watched = Watched(**triggers)
@@ -162,7 +162,7 @@ async def test_a_99th_percentile_that_is_too_long_takes_it_back(
 
 async def test_streams_that_cost_a_multiple_of_what_was_projected_take_it_back() -> None:
     """Prices are for 1,000 tokens: 100 and 200 tokens cost 0.1 and 0.6 here."""
-    prices = {"price_prompt": 1.0, "price_completion": 3.0, "projected_cost": 0.4}
+    prices: dict[str, Any] = {"price_prompt": 1.0, "price_completion": 3.0, "projected_cost": 0.4}
     watched = Watched(cost_multiple=1.75, **prices)
     watched.end(OK, 100)
     assert not await watched.triggered()
@@ -214,7 +214,7 @@ async def test_it_can_go_back_to_the_step_before() -> None:
     assert watched.flag.percent == 10
 
 
-async def test_who_decided_something_meanwhile_is_not_overruled() -> None:
+async def test_who_decided_something_meanwhile_is_not_overruled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The flag that is taken back is the one that was judged."""
     watched = Watched()
     watched.end(FAILED, 100)
@@ -224,7 +224,7 @@ async def test_who_decided_something_meanwhile_is_not_overruled() -> None:
         await change(name, lambda flag: replace(flag, percent=60), "anna")
         return await change(name, taken_back, actor)
 
-    watched.store.change = slow  # type: ignore[method-assign]
+    monkeypatch.setattr(watched.store, "change", slow)
     assert not await watched.triggered()
     assert watched.flag.percent == 60
     assert not watched.told
