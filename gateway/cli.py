@@ -15,6 +15,7 @@ import uvloop
 from gateway import __version__, flags_cli
 from gateway.app.answers import HOME, upstream_route
 from gateway.app.house import Gateway
+from gateway.app.telling import own_target
 from gateway.settings import NOT_YET, Settings, SettingsError, load
 from gateway.tail import tail
 from gateway.telemetry import logs
@@ -83,6 +84,7 @@ def _check(options: argparse.Namespace) -> int:
     settings = _settings(options)
     if settings.openai.configured:
         upstream_route(settings)
+    own_target(settings)
     for section, values in settings.model_dump(mode="json").items():
         print(f"[{section}]")
         for name, value in values.items():

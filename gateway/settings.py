@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
@@ -94,6 +94,7 @@ class Server(Section):
     body_s: Seconds = 15
     max_body_bytes: Bytes = 2 * 1024**2
     max_connections: Count = 10_000
+    docs: bool = True
 
 
 class Stream(Section):
@@ -197,17 +198,39 @@ class Limits(Section):
 class Queue(Section):
     """Streams that run at once in this process, and questions that wait for their turn."""
 
+    slots: int = Field(0, ge=0, le=10_000_000)
+    max_waiting: int = Field(100, ge=0, le=100_000)
+    patience_s: Seconds = 30
+    premium_run: Count = 4
+
 
 class Input(Section):
     """What a question may be."""
 
+    max_chars: int = Field(400_000, ge=1, le=64 * 1024**3)
+    max_messages: int = Field(1000, ge=1, le=10_000)
+
 
 class Output(Section):
-    """How long an answer may become."""
+    """How long an answer may become; it ends at the end of a sentence before the first of these. 0 is no bound."""
+
+    max_words: int = Field(1000, ge=0, le=10_000_000)
+    max_tokens: int = Field(0, ge=0, le=10_000_000)
+    max_bytes: int = Field(0, ge=0, le=64 * 1024**3)
+    max_s: float = Field(0, ge=0, le=86_400)
 
 
 class Sessions(Section):
-    """The memory of conversations."""
+    """The memory of conversations, and what users like."""
+
+    ttl_s: float = Field(86_400, gt=0, le=31 * 86_400)
+    max_sessions: Count = 10_000
+    max_turns: int = Field(50, ge=1, le=1000)
+    max_bytes: Bytes = 64 * 1024
+    memory_bytes: Bytes = 64 * 1024**2
+    context_tokens: int = Field(2000, ge=0, le=1_000_000)
+    preferences_ttl_s: float = Field(90 * 86_400, gt=0, le=400 * 86_400)
+    preferences_max: Count = 100_000
 
 
 class Flags(Section):
@@ -245,6 +268,15 @@ class Admin(Section):
 
 class Webhooks(Section):
     """What is told to other systems."""
+
+    url: str = ""
+    secrets: list[SecretStr] = []
+    events: list[str] = []
+    attempts: int = Field(6, ge=1, le=50)
+    timeout_s: Seconds = 10
+    max_waiting: Count = 1000
+    allow_networks: list[str] = []
+    drain_s: float = Field(5, ge=0, le=600)
 
 
 class Logs(Section):
@@ -349,7 +381,7 @@ def _apply_environment(values: dict[str, Any], environment: Mapping[str, str], s
         known: dict[str, Any] = getattr(field.annotation, "model_fields", {}) if field is not None else {}
         if name not in known:
             raise SettingsError(f"{variable}: there is no such setting{_nearest(section, known)}")
-        is_list = known[name].annotation == list[str]
+        is_list = get_origin(known[name].annotation) is list
         _table(values, section)[name] = _items(text) if is_list else text
         sources[f"{section}.{name}"] = variable
 
