@@ -110,6 +110,7 @@ class Gateway:
         self._teller = make_teller(settings, lambda _tenant: None, self.metrics)
         if settings.webhooks.url:
             self.hub.witnesses.append(self._teller)
+            self.rolling.rollback.on_rollback = self._teller.rolled_back
         self._lag = LagMeter(self.metrics)
         application, shortcuts = self._make_application()
         self._runner = GatewayRunner(

@@ -27,13 +27,13 @@ class Watched:
         self.clock = ManualClock(1_800_000_000.0)
         self.store = MemoryFlags([flag or Flag(STREAMING, percent=50)], clock=self.clock)
         self.metrics = RecordingMetrics()
-        self.told: list[tuple[Flag, str]] = []
+        self.told: list[tuple[str, str]] = []
         self.rollback = Rollback(
             self.store,
             Triggers(**triggers),
             self.metrics,
             shared=shared,
-            on_rollback=lambda flag, reason: self.told.append((flag, reason)),
+            on_rollback=lambda name, reason: self.told.append((name, reason)),
             clock=self.clock,
         )
 
@@ -63,7 +63,7 @@ async def test_more_errors_than_allowed_take_the_rollout_back(caplog: pytest.Log
     assert (flag.percent, flag.steps, flag.version) == (0, (), 1)
     assert flag.rolled_back is not None
     assert "3.0% of 100 streams failed" in flag.rolled_back.reason
-    assert watched.told == [(flag, flag.rolled_back.reason)]
+    assert watched.told == [(STREAMING, flag.rolled_back.reason)]
     assert watched.metrics.of("rolled_back") == [("error_rate",)]
     assert [(record.levelname, record.message) for record in caplog.records] == [
         ("WARNING", "the rollout was taken back")
