@@ -6,7 +6,7 @@ The ecosystem's own names (`OPENAI_API_KEY`, `STREAMING_TIMEOUT` …) are heard 
 import os
 import tomllib
 from collections.abc import Mapping
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_origin
 from urllib.parse import urlsplit
@@ -58,6 +58,16 @@ def _redis_url(value: SecretStr) -> SecretStr:
     return value
 
 
+def _proxies(value: list[str]) -> list[str]:
+    for text in value:
+        try:
+            if text != "unix":
+                ip_network(text)
+        except ValueError:
+            raise ValueError("must be IP addresses, networks, or unix") from None
+    return value
+
+
 def _header_value(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
     if not text.isascii() or not text.isprintable() or " " in text:
@@ -95,6 +105,7 @@ class Server(Section):
     max_body_bytes: Bytes = 2 * 1024**2
     max_connections: Count = 10_000
     docs: bool = True
+    trusted_proxies: Annotated[list[str], AfterValidator(_proxies)] = ["unix"]
 
 
 class Stream(Section):
@@ -189,6 +200,8 @@ class Local(Section):
 
 class Tenants(Section):
     """Who may ask."""
+
+    file: str = ""
 
 
 class Limits(Section):
