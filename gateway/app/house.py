@@ -113,9 +113,9 @@ class Gateway:
                 metrics=self.metrics,
             )
             self.hub.share(self._shared, self._succession)
-        self._teller = make_teller(settings, lambda _tenant: None, self.metrics)
-        if settings.webhooks.url:
-            self.hub.witnesses.append(self._teller)
+        self._teller = make_teller(settings, self._tenancy.webhook_of, self.metrics)
+        self.hub.witnesses.append(self._teller)
+        self.rolling.rollback.on_rollback = lambda flag, reason: self._teller.rolled_back(flag.name, reason)
         self._lag = LagMeter(self.metrics)
         application, shortcuts = self._make_application()
         self._runner = GatewayRunner(

@@ -140,15 +140,16 @@ async def test_a_target_that_cannot_be_used_is_said_once_and_costs_nothing(
 
 
 async def test_a_fault_in_telling_reaches_no_stream(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever `target_of` does."""
-    house = House(bench)
+    """Whatever is wrong with a message."""
+    house = House(bench, acme=target("acme"))
 
-    def broken(tenant: str) -> WebhookTarget | None:
-        raise RuntimeError("CANARY")
+    def broken() -> float:
+        raise RuntimeError("the clock is broken")
 
-    house.teller._target_of = broken
+    house.teller._now_s = broken
     await house.stream("acme")
     assert "a webhook could not be made" in caplog.text
+    await house.teller.close(0)
 
 
 async def test_without_any_target_nothing_is_made(bench: Bench) -> None:
