@@ -22,6 +22,7 @@ from gateway.routes.streams import CONTROLS
 from gateway.settings import NOT_YET, PREFIX, Section, Settings, load
 from gateway.stores.keys import Keys
 from gateway.telemetry.prometheus import PrometheusMetrics
+from gateway.webhooks.message import TYPES
 from tests.documents import DOCUMENTS, ROOT, anchors, blocks, links, names_in, prose_of, table, text_of
 from tests.doubles import stream_of
 
@@ -117,7 +118,10 @@ def test_every_setting_that_a_document_names_exists() -> None:
     sections = "|".join(Settings.model_fields)
     for path in DOCUMENTS:
         for name in re.findall(rf"`((?:{sections})\.[a-z]\w*)`", prose_of(path)):
-            assert name in settings() or (ROOT / "gateway" / name).exists() or name.endswith(".py"), (path.name, name)
+            assert name in {*settings(), *TYPES} or (ROOT / "gateway" / name).exists() or name.endswith(".py"), (
+                path.name,
+                name,
+            )
 
 
 def test_every_error_code_is_in_the_table() -> None:

@@ -114,16 +114,15 @@ class Gateway:
                 metrics=self.metrics,
             )
             self.hub.share(self._shared, self._succession)
-        self._teller = make_teller(settings, lambda _tenant: None, self.metrics)
-        if settings.webhooks.url:
-            self.hub.witnesses.append(self._teller)
-            self.rolling.rollback.on_rollback = self._teller.rolled_back
+        self._teller = make_teller(settings, self._tenancy.webhook_of, self.metrics)
+        self.hub.witnesses.append(self._teller)
+        self.rolling.rollback.on_rollback = lambda flag, reason: self._teller.rolled_back(flag.name, reason)
         self._lag = LagMeter(self.metrics)
         application, shortcuts = self._make_application()
         self._runner = GatewayRunner(
             application,
             shortcuts=shortcuts,
-            metrics=self.metrics,
+        self.rolling.rollback.on_rollback = self._teller.rolled_back
             admit=lambda connections: connections <= settings.server.max_connections,
             spare=max(SPARE_CONNECTIONS_MIN, settings.server.max_connections // 10),
             unix_send_buffer_bytes=settings.server.send_buffer_bytes,
