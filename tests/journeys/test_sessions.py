@@ -208,18 +208,20 @@ async def test_an_openai_client_without_history_is_not_helped_to_one() -> None:
 
 async def test_two_processes_share_what_was_said(redis_server: RedisServer) -> None:
     """A question in one hears what was answered in the other, and is deleted in either."""
-    async with upstream() as service:
-        make = partial(gateway_process, REDIS_URL=redis_server.url, OPENAI_BASE_URL=service.url)
-        with make() as one, make() as two:
-            async with aiohttp.ClientSession() as session:
-                await say(session, "one", f"{one.base}/stream")
-                await say(session, "two", f"{two.base}/stream")
-                assert heard(service) == [*FIRST, ("user", "two")]
-                await say(session, "three", f"{one.base}/stream")
-                assert len(heard(service)) == 5
-                assert len(await remembered(session, two.base + SESSION)) == 6
-                assert (await see(session, "DELETE", two.base + SESSION, headers=ALICE)).status == 204
-                assert await remembered(session, one.base + SESSION) == []
+    async with upstream() as service, aiohttp.ClientSession() as session:
+        make = partial(house, REDIS_URL=redis_server.url, OPENAI_BASE_URL=service.url)
+        async with make() as first, make() as second:
+            one, two = first.urls[0], second.urls[0]
+            await say(session, "one", f"{one}/stream")
+            await eventually_remembered(session, 2, two + SESSION)
+            await say(session, "two", f"{two}/stream")
+            assert heard(service) == [*FIRST, ("user", "two")]
+            await eventually_remembered(session, 4, one + SESSION)
+            await say(session, "three", f"{one}/stream")
+            assert len(heard(service)) == 5
+            await eventually_remembered(session, 6, two + SESSION)
+            assert (await see(session, "DELETE", two + SESSION, headers=ALICE)).status == 204
+            assert await remembered(session, one + SESSION) == []
 
 
 async def test_without_redis_an_answer_is_made_without_memory_and_says_so(redis_server: RedisServer) -> None:
@@ -244,11 +246,11 @@ async def test_without_redis_an_answer_is_made_without_memory_and_says_so(redis_
         await eventually_remembered(session, 6)
 
 
-async def eventually_remembered(session: aiohttp.ClientSession, messages: int) -> None:
+async def eventually_remembered(session: aiohttp.ClientSession, messages: int, url: str = SESSION) -> None:
     """Written down by now."""
     async with asyncio.timeout(5):
         while True:
-            seen = await see(session, "GET", SESSION, headers=ALICE)
+            seen = await see(session, "GET", url, headers=ALICE)
             if seen.status == 200 and len(seen.json()["messages"]) == messages:
                 return
             await asyncio.sleep(0.02)
@@ -256,14 +258,12 @@ async def eventually_remembered(session: aiohttp.ClientSession, messages: int) -
 
 async def test_a_taken_over_answer_is_remembered_once(redis_server: RedisServer) -> None:
     """By the process that ended it, with all of its text."""
-    make = partial(gateway_process, REDIS_URL=redis_server.url, GATEWAY_LOCAL__TOKENS_PER_S="150")
-    with make() as one, make() as two:
-        async with aiohttp.ClientSession() as session:
-            body = {"query": "How does resume work?", "session_id": "s1", "user_id": "alice", "max_tokens": 200}
+    settings = {"REDIS_URL": redis_server.url, "GATEWAY_LOCAL__TOKENS_PER_S": "200"}
+    body = {"query": "How does resume work?", "session_id": "s1", "user_id": "alice", "max_tokens": 200}
+    with gateway_process(port=None, **settings) as one:
+        async with house(**settings) as two, aiohttp.ClientSession(two.urls[0]) as session:
             seen = await see(session, "POST", f"{one.base}/stream", json=body, upto=12)
             one.kill()
-            sid = seen.headers["X-Stream-Id"]
-            whole = await see(session, "GET", f"{two.base}/stream/{sid}", headers=ALICE)
+            whole = await see(session, "GET", f"/stream/{seen.headers['X-Stream-Id']}", headers=ALICE)
             assert (whole.names.count("complete"), "continued" in str(whole.data("status"))) == (1, True)
-            messages = await remembered(session, two.base + SESSION)
-            assert messages == [("user", body["query"]), ("assistant", whole.text)]
+            assert await remembered(session) == [("user", body["query"]), ("assistant", whole.text)]
