@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 
 from gateway.errors import Code, GatewayError
-from gateway.events import Completed, Event, Failed, Text, Usage, Warned
+from gateway.events import Completed, Event, Failed, Text, TextComplete, Usage, Warned
 from gateway.request import CHARACTERS_PER_TOKEN
 from gateway.resilience.continuation import go_on, open_to_more
 from gateway.resilience.remembering import Brief
-from gateway.sources.base import Batch, Outlet, Source
+from gateway.sources.base import Batch, Enough, Outlet, Source
 from gateway.stages.base import Chain, Follower, Stage
 from gateway.streams.stream import Stream
 from gateway.telemetry.metrics import Metrics
@@ -81,7 +81,7 @@ class Pipeline:
         return self._completed(stream, "cancelled", stream.seal_reason or "cancelled")
 
     async def _produce(self, stream: Stream) -> None:
-        if stream.request.voice is not None and not self._followers and NO_VOICE not in stream.events()[:2]:
+        if stream.request.voice is not None and not self._followers and NO_VOICE not in stream.events():
             stream.aside(NO_VOICE)
         followers = [asyncio.create_task(self._follow(follower, stream)) for follower in self._followers]
         try:
@@ -99,6 +99,8 @@ class Pipeline:
         stage = self._stage_behind(stream)
         try:
             await self._pour(stream, self._outlet(stream, stage.feed, last=last))
+        except Enough:
+            return
         except Exception:
             if not stream.text_ended:
                 _say_last(stream, stage)
@@ -155,6 +157,9 @@ class Pipeline:
                 if last:
                     # Before the source is over: nobody should wait for an upstream that lingers.
                     self._complete(stream)
+                if type(batch[-1]) is not TextComplete:
+                    # A stage has ended the text: the source is to make no more of it.
+                    raise Enough
 
         return outlet
 
@@ -229,6 +234,5 @@ def usage_of(stream: Stream) -> Usage:
     """The provider's usage, or an estimate where the stream ended without one."""
     if stream.usage is not None:
         return stream.usage
-    asked = sum(len(str(message.get("content") or "")) for message in stream.request.messages)
     said = sum(event.size for event in stream.events() if event.is_content)
-    return Usage(asked // CHARACTERS_PER_TOKEN, said // CHARACTERS_PER_TOKEN, reported=False)
+    return Usage(stream.request.asked_tokens(), said // CHARACTERS_PER_TOKEN, reported=False)

@@ -158,6 +158,10 @@ class StreamRequest:
             is_continuation=True,
         )
 
+    def asked_tokens(self) -> int:
+        """How many tokens the question takes, as an estimate."""
+        return sum(len(str(message.get("content") or "")) for message in self.messages) // CHARACTERS_PER_TOKEN
+
     def question(self) -> str:
         """The last thing that the user said, as plain text; empty when nothing was."""
         for message in reversed(self.messages):

@@ -12,7 +12,6 @@ from gateway.pipeline import Pipeline, usage_of
 from gateway.request import StreamRequest, Voice
 from gateway.sources.base import Outlet
 from gateway.stages.base import Stage
-from gateway.stages.limit import OutputLimit
 from gateway.streams.ids import new_sid
 from gateway.streams.lineage import EXACT
 from gateway.streams.stream import State, Stream
@@ -27,6 +26,7 @@ from tests.doubles import (
     Step,
     question,
     stream_of,
+    uncapped,
 )
 from tests.house import eventually
 from tests.shared_store import continued
@@ -126,7 +126,7 @@ async def test_a_stage_can_change_drop_and_fail() -> None:
     await Pipeline(ScriptedSource(*WHOLE), [Shout(), Drop()], metrics=RecordingMetrics()).run(stream)
     assert stream.text() == "B"
     failed = stream_of()
-    await Pipeline(ScriptedSource(*WHOLE), [OutputLimit(1)], metrics=RecordingMetrics()).run(failed)
+    await Pipeline(ScriptedSource(*WHOLE), [uncapped(1)], metrics=RecordingMetrics()).run(failed)
     assert terminal(failed) == failed.terminal
     assert isinstance(failed.terminal, Failed)
     assert failed.terminal.code == "OUTPUT_LIMIT"

@@ -64,7 +64,8 @@ class _Body(BaseModel):
 
 
 _CONTEXT = ("filters", "limit", "attachments")
-_STRUCTURED = frozenset(("messages", "voice", "filters", "attachments", "preferences", "metadata"))
+STRUCTURED = frozenset(("messages", "voice", "filters", "attachments", "preferences", "metadata"))
+"""Fields that are JSON where they stand in a query."""
 
 
 class NativeDialect:
@@ -73,6 +74,8 @@ class NativeDialect:
     name = "native"
     holds_headers = False
     resumable = True
+    body: type[BaseModel] = _Body
+    """What a question may hold."""
 
     def __init__(self, *, default_model: str, grace_s: float, grace_max_s: float) -> None:
         self._default_model = default_model
@@ -89,7 +92,7 @@ class NativeDialect:
         values: Json = {}
         for name, text in query.items():
             values[name] = text
-            if name in _STRUCTURED and text.startswith(("[", "{")):
+            if name in STRUCTURED and text.startswith(("[", "{")):
                 values[name] = parse_json(text)
         return self._request(validate(_Body, values, strict=False), values, unread)
 
