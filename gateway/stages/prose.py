@@ -18,9 +18,7 @@ _LETTER = re.compile(f"[{_UNSPACED}]")
 _END = re.compile(rf"[.!?…]+[{re.escape(CLOSERS)}]*(?=\s)|[。！？।॥؟۔]+[{re.escape(CLOSERS)}]*|(?=\n)")
 """A full stop tells itself from a decimal point by the space behind it."""
 
-_NO_LETTER = re.compile(f"[{_UNSPACED}]")
-
-_END = re.compile(
+_NO_END = re.compile(
     r"(?:(?<![^\W\d_])(?:[^\W\d_]|e\.g|i\.e|z\.b|d\.h|u\.a|dr|mrs?|ms|prof|st|vs|cf|fig|nos?|nr|bzw|ca|vgl|approx)"
     r"|(?:^|\n)\s*\d+)\.$",
     re.IGNORECASE,
