@@ -75,12 +75,12 @@ class Caps:
 class Preferences:
     """How a caller likes to be answered."""
 
-    updates: str = "realtime"
-    """`realtime` or `batched`: each token as it comes, or a sentence at a time."""
+    updates: str = ""
+    """`realtime` or `batched`: each token as it comes, or a sentence at a time. Empty: not said, as the next."""
     response: str = ""
     """`detailed` or `concise`; empty is as the model likes."""
-    metadata: bool = True
-    """Whether facts beside the answer are told."""
+    metadata: bool | None = None
+    """Whether facts beside the answer are told; they are where nothing is said."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from pydantic import SecretStr
+
 from gateway.request import Caps, Preferences
 
 OPEN_NAME = "local"
@@ -35,6 +37,15 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class WebhookTarget:
+    """Where a tenant is told of its streams; empty `events` are all of them. Each secret signs each message."""
+
+    url: str
+    secrets: tuple[SecretStr, ...]
+    events: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Tenant:
     """One of them, as its part of the tenants file says. What was left out there has the gateway's own settings."""
 
@@ -45,6 +56,7 @@ class Tenant:
     caps: Caps | None = None
     preferences: Preferences | None = None
     origins: tuple[str, ...] = ()
+    webhook: WebhookTarget | None = None
 
 
 OPEN = Tenant(OPEN_NAME)

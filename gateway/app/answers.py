@@ -8,11 +8,14 @@ from gateway.pipeline import Pipeline
 from gateway.request import Caps, StreamRequest
 from gateway.resilience.continuation import Continuation
 from gateway.resilience.deadline import Deadline
+from gateway.resilience.remembering import Brief, Remembering
 from gateway.settings import Settings, SettingsError
 from gateway.sources.base import Source
 from gateway.sources.local import LocalSource
 from gateway.sources.openai import DEFAULT_BASE_URL, OpenAISource
 from gateway.sources.passages import Library
+from gateway.stages.base import Stage
+from gateway.stages.liked import stages_for
 from gateway.stages.truncate import Truncate
 from gateway.telemetry.metrics import Metrics
 from gateway.transport.route import Route, route_to
@@ -23,7 +26,7 @@ log = logging.getLogger(__name__)
 HOME = Path(__file__).parent.parent.parent
 
 
-def make_catalog(settings: Settings, turn: Turn, metrics: Metrics) -> Catalog:
+def make_catalog(settings: Settings, turn: Turn, remembering: Remembering, metrics: Metrics) -> Catalog:
     """The source that is configured, with its timers, and a pipeline for each request."""
 
     output = settings.output
@@ -31,8 +34,13 @@ def make_catalog(settings: Settings, turn: Turn, metrics: Metrics) -> Catalog:
 
     def make_pipeline(source: Source, request: StreamRequest) -> Pipeline:
         most = settings.stream.max_output_bytes
-        stages = [Truncate(request.caps or caps, max_bytes=most, asked_tokens=request.asked_tokens)]
-        return Pipeline(source, stages, follower_limit_s=settings.stream.follower_s, metrics=metrics)
+        stages: list[Stage] = [Truncate(request.caps or caps, max_bytes=most, asked_tokens=request.asked_tokens)]
+        brief: Brief | None = None
+        if request.preferences is not None:
+            stages += stages_for(request.preferences)
+        if request.session_id is not None or request.preferences is not None:
+            brief = remembering.brief_for(source, request)
+        return Pipeline(source, stages, brief=brief, follower_limit_s=settings.stream.follower_s, metrics=metrics)
 
     chosen = settings.openai
     offer: LocalSource | OpenAISource

@@ -9,7 +9,11 @@ from aiohttp import web
 
 from gateway.admission.door import Door
 from gateway.app.answers import make_catalog
+from gateway.app.operator import Operator
+from gateway.app.remembering import Memories
+from gateway.app.rolling import Rolling
 from gateway.app.sharing import shared_by
+from gateway.app.telling import make_teller
 from gateway.delivery.connection import Patience
 from gateway.delivery.heart import Heart
 from gateway.delivery.http import Delivery, Manners
@@ -22,8 +26,11 @@ from gateway.hub import Hub
 from gateway.routes.entrance import Entrance
 from gateway.routes.health import HealthRoutes
 from gateway.routes.openai import OpenAIRoutes
+from gateway.routes.openapi import DescriptionRoutes
 from gateway.routes.pages import PageRoutes
+from gateway.routes.preferences import PreferenceRoutes
 from gateway.routes.refusals import Refusals
+from gateway.routes.sessions import SessionRoutes
 from gateway.routes.streams import StreamRoutes
 from gateway.settings import Settings
 from gateway.stores.memory import MemoryStore
@@ -77,7 +84,11 @@ class Gateway:
             )
             self._turn.doubt = self._shared.pulse.stood_still
         self.hub = Hub(self._store, bounds=bounds, max_streams=stream.max_streams, metrics=self.metrics)
-        self.catalog = make_catalog(settings, self._turn, self.metrics)
+        self.rolling = Rolling(settings, self._shared, self.metrics)
+        self.hub.witnesses.append(self.rolling.rollback)
+        self._memories = Memories(settings, self._shared)
+        self.hub.witnesses.append(self._memories.remembering)
+        self.catalog = make_catalog(settings, self._turn, self._memories.remembering, self.metrics)
         delivery = settings.delivery
         self._heart = Heart(
             heartbeat_s=delivery.heartbeat_s,
@@ -95,6 +106,9 @@ class Gateway:
                 metrics=self.metrics,
             )
             self.hub.share(self._shared, self._succession)
+        self._teller = make_teller(settings, lambda _tenant: None, self.metrics)
+        if settings.webhooks.url:
+            self.hub.witnesses.append(self._teller)
         self._lag = LagMeter(self.metrics)
         application, shortcuts = self._make_application()
         self._runner = GatewayRunner(
@@ -121,8 +135,9 @@ class Gateway:
         durable = (lambda: True) if shared is None else (lambda: shared.durable)
         delivery = Delivery(self._heart, self._turn, self._manners(), self.metrics, durable)
         body_s = settings.server.body_s
-        entrance = Entrance(self.hub, self.catalog, Door(enabled=settings.stream.enabled))
+        entrance = Entrance(self.hub, self.catalog, Door(self.rolling.rollout), self._memories.likings)
         refusals = Refusals(dialects, self._heart.retry_ms, self.metrics)
+        self._operator = Operator(settings, self.rolling.flags, refusals)
         app = web.Application(middlewares=[refusals.answered], client_max_size=settings.server.max_body_bytes)
         app.on_response_prepare.append(refusals.sign)
         streams = StreamRoutes(
@@ -138,8 +153,13 @@ class Gateway:
         health = HealthRoutes(
             self.hub, self._store, self.catalog, self._heart, self._lag, self.metrics, shared=self._shared
         )
-        for routes in (streams, compatible, health, PageRoutes()):
+        pages = PageRoutes()
+        sessions = SessionRoutes(self._memories.sessions)
+        preferences = PreferenceRoutes(self._memories.likings, body_s=body_s)
+        for routes in (streams, compatible, sessions, preferences, health, pages):
             app.add_routes(routes.table())
+        if settings.server.docs:
+            app.add_routes(DescriptionRoutes(pages).table())
         return app, {
             ("POST", "/stream"): refusals.guard(streams.open_by_post),
             ("POST", "/v1/chat/completions"): refusals.guard(compatible.complete),
@@ -167,6 +187,8 @@ class Gateway:
         listener = listen_unix(server.uds, options) if server.uds else listen_tcp(server.host, server.port, options)
         if self._shared is not None and self._succession is not None:
             await self._shared.start(self._succession)
+        await self.rolling.start()
+        await self._operator.start()
         self._heart.start()
         self._lag.start()
         await self._runner.setup()
@@ -211,7 +233,11 @@ class Gateway:
                 await self._succession.hand_over()
             await self.hub.drain(0)
         self._sweeper.cancel()
+        await self._operator.stop()
         await self._runner.cleanup()
+        await self._teller.close(0 if self._hurried else self.settings.webhooks.drain_s)
+        self.rolling.stop()
+        await self._memories.sessions.close()
         if self._shared is not None and self._succession is not None:
             self._succession.close()
             await self._shared.stop()

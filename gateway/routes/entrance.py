@@ -8,6 +8,8 @@ from typing import NamedTuple
 from aiohttp import web
 
 from gateway.admission.door import Door
+from gateway.admission.preferences import Likings, preferring
+from gateway.admission.standing import standing_headers
 from gateway.admission.visitor import Visitor
 from gateway.catalog import Catalog
 from gateway.delivery.response import carry
@@ -16,7 +18,6 @@ from gateway.errors import Code, GatewayError
 from gateway.hub import Hub, Key
 from gateway.pipeline import Pipeline
 from gateway.request import OnDisconnect, StreamRequest
-from gateway.routes.standing import standing_headers
 from gateway.streams.stream import Stream
 
 
@@ -31,10 +32,11 @@ class Entered(NamedTuple):
 class Entrance:
     """Through the door, and into the hub."""
 
-    def __init__(self, hub: Hub, catalog: Catalog, door: Door) -> None:
+    def __init__(self, hub: Hub, catalog: Catalog, door: Door, likings: Likings) -> None:
         self._hub = hub
         self._catalog = catalog
         self._door = door
+        self._likings = likings
 
     async def open(
         self,
@@ -57,6 +59,10 @@ class Entrance:
             # Nobody waits, so nobody's leaving ends it. Behind the key, which knows a question however it is asked.
             asked = replace(asked, on_disconnect=OnDisconnect.DETACH)
         asked = self._door.prepare(visitor, asked, dialect.name, streamed=streamed)
+        user, liked = visitor.caller.user, visitor.tenant.preferences
+        if user is not None or asked.preferences is not None or liked is not None:
+            stored = await self._likings.of(visitor.caller) if user is not None else None
+            asked = preferring(asked, stored, liked)
         pipeline = self._catalog.pipeline_for(asked)
         opening = await self._hub.open(
             asked,

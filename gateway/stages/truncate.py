@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from gateway.errors import Code, GatewayError
 from gateway.events import Event, Text, TextComplete, ToolCall, Usage, Warned
 from gateway.request import CHARACTERS_PER_TOKEN, Caps
+from gateway.stages.base import Stage
 from gateway.stages.prose import CLOSERS, CONTEXT, end_of_word, last_sentence, last_word
 from gateway.stages.told import NOTHING, Told
 
@@ -20,7 +21,7 @@ HELD_MAX = 2048
 """Characters that are held at most: what has no end so far is no sentence."""
 
 
-class Truncate:
+class Truncate(Stage):
     """Ends the text with `TRUNCATED` at the last end of a sentence within `caps`, or of a word where none is near.
 
     Beyond `max_bytes` of content the stream fails with `OUTPUT_LIMIT`. Reasoning, refusals and tool calls count as

@@ -18,6 +18,14 @@ class Keys:
         """A random value; missing or changed, Redis has lost its data."""
         self.probe = f"{prefix}:probe"
         """Written to hear whether Redis takes writes."""
+        self.flags = f"{prefix}:{{flags}}:now"
+        """Hash: the flags that were changed at run time, by name."""
+        self.flag_changes = f"{prefix}:{{flags}}:changes"
+        """Redis stream: who changed a flag, when, from what to what."""
+        self.sessions = f"{prefix}:sessions"
+        """Sorted set: the names of all conversations, by the time of their last turn."""
+        self.likings = f"{prefix}:likings"
+        """Sorted set: the names of all users' preferences, by the time at which they were said."""
         self._log_of = f"{prefix}:{{%s}}:log"
 
     def log(self, sid: str) -> str:
@@ -44,6 +52,10 @@ class Keys:
         """Set: the running streams that an instance produces."""
         return f"{self._prefix}:inst:{{{instance}}}:streams"
 
+    def outcomes(self, number: int) -> str:
+        """Hash: what came of the streams that ended within a short while, by all processes; `number` counts whiles."""
+        return f"{self._prefix}:{{flags}}:outcomes:{number}"
+
     def idempotency(self, owner: Caller, key: str) -> str:
         """String: which stream has an idempotency key of this owner, and for which request."""
         return f"{self._prefix}:key:{_digest(owner.tenant, owner.user, owner.session, key)}"
@@ -56,6 +68,14 @@ class Keys:
         """Sorted set: the streams of an owner, who is the same whatever the session once a user is named."""
         session = owner.session if owner.user is None else None
         return f"{self._prefix}:mine:{_digest(owner.tenant, owner.user, session)}"
+
+    def session(self, owner: Caller, session: str) -> str:
+        """List: the turns of a conversation, the oldest first."""
+        return f"{self._prefix}:session:{_digest(owner.tenant, owner.user, session)}"
+
+    def liking(self, owner: Caller) -> str:
+        """String: how a user likes to be answered."""
+        return f"{self._prefix}:liking:{_digest(owner.tenant, owner.user)}"
 
 
 def _digest(*words: str | None) -> str:
