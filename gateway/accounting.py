@@ -52,6 +52,7 @@ def account_for(stream: Stream, pipeline: Pipeline, started: float, metrics: Met
         usage.prompt_tokens,
         usage.completion_tokens,
         usage.reported,
+        pipeline.first_content_at - started if pipeline.first_content_at else None,
     )
     metrics.stream_ended(account)
     if not stream.content_events:

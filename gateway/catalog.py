@@ -27,7 +27,13 @@ class Catalog:
     """
 
     def __init__(
-        self, source: Source, offer: Offer, make: Callable[[Source], Pipeline], *, models: list[str], default_model: str
+        self,
+        source: Source,
+        offer: Offer,
+        make: Callable[[Source, StreamRequest], Pipeline],
+        *,
+        models: list[str],
+        default_model: str,
     ) -> None:
         self._source = source
         self._offer = offer
@@ -41,7 +47,7 @@ class Catalog:
         """A fresh pipeline. Raises `UNKNOWN_MODEL`."""
         if self._models and request.model not in self._models:
             raise GatewayError(Code.UNKNOWN_MODEL, param="model", allowed=self._models)
-        return self._make(self._source)
+        return self._make(self._source, request)
 
     async def models(self) -> list[str]:
         """Names to offer to clients, the default first."""

@@ -12,9 +12,12 @@ from pathlib import Path
 
 import uvloop
 
-from gateway import __version__
+from gateway import __version__, flags_cli
 from gateway.admission.keys import digest_of, new_key, written
-from gateway.app import HOME, Gateway, registry_of, upstream_route
+from gateway.app.answers import HOME, upstream_route
+from gateway.app.house import Gateway
+from gateway.app.telling import own_target
+from gateway.app.tenancy import registry_of
 from gateway.settings import NOT_YET, Settings, SettingsError, load
 from gateway.tail import tail
 from gateway.telemetry import logs
@@ -61,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     follow.add_argument("--user", help="user id that the stream was opened with")
     follow.add_argument("--text", action="store_true", help="print only the text of the answer")
     follow.set_defaults(run=lambda options: asyncio.run(tail(options)))
+    flags_cli.add_to(commands)
+    commands.choices["flags"].set_defaults(run=lambda options: asyncio.run(flags_cli.flags(options)))
     _add_keys(commands.add_parser("keys", help="make an API key for the tenants file, or the digest of one"))
     return parser
 
@@ -109,6 +114,7 @@ def _check(options: argparse.Namespace) -> int:
     settings = _settings(options)
     if settings.openai.configured:
         upstream_route(settings)
+    own_target(settings)
     registry_of(settings)
     for section, values in settings.model_dump(mode="json").items():
         print(f"[{section}]")

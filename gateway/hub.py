@@ -232,8 +232,9 @@ class Hub:
         request = work.stream.request
         if request.on_disconnect is OnDisconnect.DETACH:
             return
-        # Whoever waited for its turn has nothing to come back to, and others wait behind it.
-        if request.on_disconnect is OnDisconnect.CANCEL or request.grace_s == 0 or work.permit.waits:
+        # Whoever waited for its turn has nothing to come back to, and others wait behind it; but not whom we sent away.
+        leaves_line = work.permit.waits and not self.draining
+        if request.on_disconnect is OnDisconnect.CANCEL or request.grace_s == 0 or leaves_line:
             self._cancel(work, ORPHANED)
             return
         self._cancel_unread(work, request.grace_s)
@@ -283,8 +284,13 @@ class Hub:
             await asyncio.wait(self._tasks(), timeout=min(1.0, max(0.01, end - loop.time())))
 
     def hold_all(self) -> None:
-        """Append nothing more to any stream: what it says so far is what others go on with."""
+        """Append nothing more to any stream: what it says so far is what others go on with.
+
+        Who waits for its turn, and whose client will not come back to it, is better told to ask again elsewhere.
+        """
         for work in self._running.values():
+            if work.permit.waits and work.stream.request.on_disconnect is OnDisconnect.CANCEL:
+                self._cancel(work, DRAINING)
             work.stream.seal(DRAINING)
 
     async def let_go_all(self) -> None:

@@ -1,15 +1,17 @@
 """Pipeline: one source, its stages, its followers; whatever happens, the last event is a terminal one."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
 
 from gateway.errors import Code, GatewayError
-from gateway.events import Completed, Event, Failed, Text, Usage, Warned
+from gateway.events import Completed, Event, Failed, Text, TextComplete, Usage, Warned
 from gateway.request import CHARACTERS_PER_TOKEN
 from gateway.resilience.continuation import go_on, open_to_more
-from gateway.sources.base import Batch, Outlet, Source
+from gateway.resilience.remembering import Brief
+from gateway.sources.base import Batch, Enough, Outlet, Source
 from gateway.stages.base import Chain, Follower, Stage
 from gateway.streams.stream import Stream
 from gateway.telemetry.metrics import Metrics
@@ -22,7 +24,8 @@ NO_VOICE = Warned("VOICE_UNAVAILABLE", "this gateway has no voice; the answer co
 class Pipeline:
     """What runs for one stream. Made afresh for every stream; `run` is called once.
 
-    Followers may work for `follower_limit_s` seconds after the text has ended.
+    Followers may work for `follower_limit_s` seconds after the text has ended. Without a `brief` the source hears the
+    stream's own request.
     """
 
     def __init__(
@@ -31,12 +34,14 @@ class Pipeline:
         stages: Sequence[Stage] = (),
         followers: Sequence[Follower] = (),
         *,
+        brief: Brief | None = None,
         follower_limit_s: float = 30.0,
         metrics: Metrics,
     ) -> None:
         self.source = source
         self.exact = source.exact and not followers
-        self._feed = stages[0].feed if len(stages) == 1 else Chain(stages).feed
+        self._stage = stages[0] if len(stages) == 1 else Chain(stages)
+        self._brief = brief
         self._followers = followers
         self._follower_limit_s = follower_limit_s
         self._metrics = metrics
@@ -76,7 +81,7 @@ class Pipeline:
         return self._completed(stream, "cancelled", stream.seal_reason or "cancelled")
 
     async def _produce(self, stream: Stream) -> None:
-        if stream.request.voice is not None and not self._followers and NO_VOICE not in stream.events()[:2]:
+        if stream.request.voice is not None and not self._followers and NO_VOICE not in stream.events():
             stream.aside(NO_VOICE)
         followers = [asyncio.create_task(self._follow(follower, stream)) for follower in self._followers]
         try:
@@ -91,39 +96,46 @@ class Pipeline:
 
     async def _take_text(self, stream: Stream, *, last: bool) -> None:
         """Everything that the source says, to its end; with `last`, the stream ends with it."""
+        stage = self._stage_behind(stream)
         try:
-            await self._pour(stream, self._outlet(stream, last=last))
+            await self._pour(stream, self._outlet(stream, stage.feed, last=last))
+        except Enough:
+            return
         except Exception:
             if not stream.text_ended:
+                _say_last(stream, stage)
                 raise
             # The text is whole, however its upstream takes it that we leave it.
             log.warning("a source failed behind its end", exc_info=True, extra={"stream_id": stream.sid})
         if not stream.text_ended:
+            _say_last(stream, stage)
             raise GatewayError(Code.UPSTREAM_TRUNCATED)
 
     async def _pour(self, stream: Stream, outlet: Outlet) -> None:
         """What the source says behind all that the log holds already."""
+        request = stream.request if self._brief is None else await self._brief(stream)
         if self.exact:
-            await self.source.pour(stream.request, outlet, skip=stream.poured)
+            await self.source.pour(request, outlet, skip=stream.poured)
         elif stream.content_events:
-            await go_on(self.source, stream.request, stream.text(), outlet)
+            await go_on(self.source, request, stream.text(), outlet)
         else:
-            await self.source.pour(stream.request, outlet)
+            await self.source.pour(request, outlet)
 
-    def _feed_behind(self, stream: Stream) -> Callable[[Sequence[Event]], Sequence[Event]]:
+    def _stage_behind(self, stream: Stream) -> Stage:
         """The stages, standing where the log stands."""
-        feed = self._feed
+        stage = self._stage
         if self.exact:
             # Also where nothing but facts was said so far: they must not stand in the log twice.
-            return Rest(feed, stream) if stream.poured else feed
-        if not stream.content_events:
-            return feed
-        feed([event for event in stream.events() if event.is_content])
-        return feed
+            return Rest(stage, stream) if stream.poured else stage
+        if stream.content_events:
+            stage.feed([event for event in stream.events() if event.is_content])
+            # What a stage holds of this stands in the log already.
+            stage.last()
+        return stage
 
-    def _outlet(self, stream: Stream, *, last: bool) -> Outlet:
+    def _outlet(self, stream: Stream, feed: Callable[[Batch], Sequence[Event]], *, last: bool) -> Outlet:
         """Where the source pours: through the stages into the log, until the text ends."""
-        feed, append, provider, metrics = self._feed_behind(stream), stream.append, self.source.name, self._metrics
+        append, provider, metrics = stream.append, self.source.name, self._metrics
         came, now_s = metrics.chunks(provider), time.monotonic
         last_content_at, seen, over = 0.0, 0, False
 
@@ -145,6 +157,9 @@ class Pipeline:
                 if last:
                     # Before the source is over: nobody should wait for an upstream that lingers.
                     self._complete(stream)
+                if type(batch[-1]) is not TextComplete:
+                    # A stage has ended the text: the source is to make no more of it.
+                    raise Enough
 
         return outlet
 
@@ -171,20 +186,27 @@ class Pipeline:
         return Completed(status, reason, usage_of(stream), stream.content_events, duration_ms)
 
 
-class Rest:
+class Rest(Stage):
     """What a chain of stages gives when an exact source says everything again: only what lies behind the log's end.
 
     Raises `PRODUCER_LOST` when the source turns out to say something else than it did: its texts have changed since.
     """
 
-    def __init__(self, feed: Callable[[Sequence[Event]], Sequence[Event]], stream: Stream) -> None:
-        self._feed = feed
+    def __init__(self, stage: Stage, stream: Stream) -> None:
+        self._stage = stage
         self._said = stream.text() if not stream.lost else None
         self._left = stream.poured
         self._again: list[str] = []
 
-    def __call__(self, batch: Sequence[Event]) -> Sequence[Event]:
-        made = self._feed(batch)
+    def feed(self, events: Sequence[Event]) -> Sequence[Event]:
+        """What the stages make of `events`, as far as it is new."""
+        return self._new(self._stage.feed(events))
+
+    def last(self) -> Sequence[Event]:
+        """What they still hold, as far as it is new."""
+        return self._new(self._stage.last())
+
+    def _new(self, made: Sequence[Event]) -> Sequence[Event]:
         if not self._left:
             return made
         heard = made[: self._left]
@@ -193,6 +215,13 @@ class Rest:
         if not self._left and self._said is not None and "".join(self._again) != self._said:
             raise GatewayError(Code.PRODUCER_LOST, "the answer was begun with words that are not said any more")
         return made[len(heard) :]
+
+
+def _say_last(stream: Stream, stage: Stage) -> None:
+    """What the stages still hold of an answer that broke off; how it ends is settled already."""
+    if not stream.sealed:
+        with contextlib.suppress(GatewayError):
+            stream.append(stage.last())
 
 
 def failed(error: GatewayError) -> Failed:
@@ -205,6 +234,5 @@ def usage_of(stream: Stream) -> Usage:
     """The provider's usage, or an estimate where the stream ended without one."""
     if stream.usage is not None:
         return stream.usage
-    asked = sum(len(str(message.get("content") or "")) for message in stream.request.messages)
     said = sum(event.size for event in stream.events() if event.is_content)
-    return Usage(asked // CHARACTERS_PER_TOKEN, said // CHARACTERS_PER_TOKEN, reported=False)
+    return Usage(stream.request.asked_tokens(), said // CHARACTERS_PER_TOKEN, reported=False)

@@ -75,12 +75,12 @@ class Caps:
 class Preferences:
     """How a caller likes to be answered."""
 
-    updates: str = "realtime"
-    """`realtime` or `batched`: each token as it comes, or a sentence at a time."""
+    updates: str = ""
+    """`realtime` or `batched`: each token as it comes, or a sentence at a time. Empty: not said, as the next."""
     response: str = ""
     """`detailed` or `concise`; empty is as the model likes."""
-    metadata: bool = True
-    """Whether facts beside the answer are told."""
+    metadata: bool | None = None
+    """Whether facts beside the answer are told; they are where nothing is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +157,10 @@ class StreamRequest:
             parameters=parameters,
             is_continuation=True,
         )
+
+    def asked_tokens(self) -> int:
+        """How many tokens the question takes, as an estimate."""
+        return sum(len(str(message.get("content") or "")) for message in self.messages) // CHARACTERS_PER_TOKEN
 
     def question(self) -> str:
         """The last thing that the user said, as plain text; empty when nothing was."""

@@ -6,14 +6,17 @@ The ecosystem's own names (`OPENAI_API_KEY`, `STREAMING_TIMEOUT` …) are heard 
 import os
 import tomllib
 from collections.abc import Mapping
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
 
 PREFIX = "GATEWAY_"
+
+ADMIN_TOKEN_MIN = 16
+"""Characters: nobody guesses so many."""
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Bytes = Annotated[int, Field(ge=1024, le=64 * 1024**3)]
@@ -72,6 +75,16 @@ def _header_value(value: SecretStr) -> SecretStr:
     return value
 
 
+def _loopback(value: str) -> str:
+    try:
+        usable = value == "localhost" or ip_address(value).is_loopback
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("must be an address of this machine alone, such as 127.0.0.1 or ::1")
+    return value
+
+
 class Section(BaseModel):
     """A table of the file. A name that is not known is an error, not a wish."""
 
@@ -91,6 +104,7 @@ class Server(Section):
     body_s: Seconds = 15
     max_body_bytes: Bytes = 2 * 1024**2
     max_connections: Count = 10_000
+    docs: bool = True
     trusted_proxies: Annotated[list[str], AfterValidator(_proxies)] = ["unix"]
 
 
@@ -197,29 +211,85 @@ class Limits(Section):
 class Queue(Section):
     """Streams that run at once in this process, and questions that wait for their turn."""
 
+    slots: int = Field(0, ge=0, le=10_000_000)
+    max_waiting: int = Field(100, ge=0, le=100_000)
+    patience_s: Seconds = 30
+    premium_run: Count = 4
+
 
 class Input(Section):
     """What a question may be."""
 
+    max_chars: int = Field(400_000, ge=1, le=64 * 1024**3)
+    max_messages: int = Field(1000, ge=1, le=10_000)
+
 
 class Output(Section):
-    """How long an answer may become."""
+    """How long an answer may become; it ends at the end of a sentence before the first of these. 0 is no bound."""
+
+    max_words: int = Field(1000, ge=0, le=10_000_000)
+    max_tokens: int = Field(0, ge=0, le=10_000_000)
+    max_bytes: int = Field(0, ge=0, le=64 * 1024**3)
+    max_s: float = Field(0, ge=0, le=86_400)
 
 
 class Sessions(Section):
-    """The memory of conversations."""
+    """The memory of conversations, and what users like."""
+
+    ttl_s: float = Field(86_400, gt=0, le=31 * 86_400)
+    max_sessions: Count = 10_000
+    max_turns: int = Field(50, ge=1, le=1000)
+    max_bytes: Bytes = 64 * 1024
+    memory_bytes: Bytes = 64 * 1024**2
+    context_tokens: int = Field(2000, ge=0, le=1_000_000)
+    preferences_ttl_s: float = Field(90 * 86_400, gt=0, le=400 * 86_400)
+    preferences_max: Count = 100_000
 
 
 class Flags(Section):
-    """Who gets streams at all, changed while the gateway runs."""
+    """Who gets streams at all, changed while the gateway runs, and when that is taken back."""
+
+    file: str = ""
+    poll_ms: int = Field(300, ge=50, le=1000)
+    window_s: float = Field(300, ge=3, le=86_400)
+    min_streams: Count = 100
+    error_rate: float = Field(0.02, ge=0, le=1)
+    first_token_p99_s: float = Field(0, ge=0, le=86_400)
+    total_p99_s: float = Field(0, ge=0, le=86_400)
+    cost_multiple: float = Field(0, ge=0, le=1000)
+    projected_cost_per_stream: float = Field(0, ge=0, le=1_000_000)
+    price_per_1k_prompt: float = Field(0, ge=0, le=1_000_000)
+    price_per_1k_completion: float = Field(0, ge=0, le=1_000_000)
+    min_rating: float = Field(0, ge=0, le=5)
+    min_ratings: Count = 20
+    rollback_to: Literal["zero", "previous"] = "zero"
 
 
 class Admin(Section):
-    """The operator's own listener."""
+    """The operator's own listener; there is none until a port or a unix socket is set."""
+
+    host: Annotated[str, AfterValidator(_loopback)] = "127.0.0.1"
+    port: int = Field(0, ge=0, le=65535)
+    uds: str = ""
+    token: Annotated[SecretStr, AfterValidator(_header_value)] = SecretStr("")
+
+    @property
+    def configured(self) -> bool:
+        """Whether there is such a listener."""
+        return bool(self.port or self.uds)
 
 
 class Webhooks(Section):
     """What is told to other systems."""
+
+    url: str = ""
+    secrets: list[SecretStr] = []
+    events: list[str] = []
+    attempts: int = Field(6, ge=1, le=50)
+    timeout_s: Seconds = 10
+    max_waiting: Count = 1000
+    allow_networks: list[str] = []
+    drain_s: float = Field(5, ge=0, le=600)
 
 
 class Logs(Section):
@@ -286,6 +356,8 @@ def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Sett
         raise SettingsError("delivery.away_retry_min_ms is larger than delivery.away_retry_max_ms")
     if settings.openai.models and settings.openai.model not in settings.openai.models:
         raise SettingsError("openai.model is not one of openai.models")
+    if settings.admin.configured and len(settings.admin.token.get_secret_value()) < ADMIN_TOKEN_MIN:
+        raise SettingsError(f"admin.token must have at least {ADMIN_TOKEN_MIN} characters, since the listener is on")
     return settings
 
 
@@ -322,7 +394,7 @@ def _apply_environment(values: dict[str, Any], environment: Mapping[str, str], s
         known: dict[str, Any] = getattr(field.annotation, "model_fields", {}) if field is not None else {}
         if name not in known:
             raise SettingsError(f"{variable}: there is no such setting{_nearest(section, known)}")
-        is_list = known[name].annotation == list[str]
+        is_list = get_origin(known[name].annotation) is list
         _table(values, section)[name] = _items(text) if is_list else text
         sources[f"{section}.{name}"] = variable
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from gateway.admission.permit import FREE, Permit
 from gateway.errors import Code, GatewayError
 from gateway.events import NOT_DURABLE, Event
 from gateway.hub import Hub
@@ -27,7 +28,8 @@ and did not leave."""
 class Succession:
     """What this process does for the streams of others, and what others tell it of its own (`Producer`).
 
-    `revive` makes the pipeline that goes on with a request.
+    `revive` makes the pipeline that goes on with a request, `adopt` the leave to do so: the stream keeps its slots, or
+    waits on for its turn.
     """
 
     def __init__(
@@ -38,12 +40,14 @@ class Succession:
         revive: Callable[[StreamRequest], Pipeline],
         tell_readers: Callable[[Event], None],
         metrics: Metrics,
+        adopt: Callable[[Stream], Permit] = lambda stream: FREE,
     ) -> None:
         self._hub = hub
         self._store = store
         self._revive = revive
         self._tell_readers = tell_readers
         self._metrics = metrics
+        self._adopt = adopt
         self._taking: dict[str, asyncio.Task[Stream]] = {}
         self._waiting: dict[str, asyncio.TimerHandle] = {}
         self._ending: set[asyncio.Task[None]] = set()
@@ -154,7 +158,8 @@ class Succession:
             return heir
         self._metrics.taken_over("continued", heir.dialect)
         log.info("going on with a stream", extra={"stream_id": heir.sid, "epoch": heir.epoch, "events": heir.head})
-        self._hub.expect_reader(self._hub.start(heir, pipeline), AWAITED_S)
+        work = self._hub.start(heir, pipeline, permit=self._adopt(heir))
+        self._hub.expect_reader(work, AWAITED_S)
         return heir
 
     async def _claim(self, stream: Stream) -> Stream:

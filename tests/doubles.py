@@ -10,9 +10,10 @@ from gateway.delivery.packing import PLAIN
 from gateway.delivery.sink import Packing
 from gateway.errors import ClientGone, SlowClient
 from gateway.events import Completed, Event, Record, TextComplete, Usage
-from gateway.request import Caller, OnDisconnect, StreamRequest
+from gateway.request import Caller, Caps, OnDisconnect, StreamRequest
 from gateway.sources.base import Outlet
 from gateway.sse import HEARTBEAT, Parser, ServerEvent
+from gateway.stages.truncate import Truncate
 from gateway.streams.ids import new_sid
 from gateway.streams.stream import DEFAULT_BOUNDS, Bounds, Stream
 from gateway.telemetry.metrics import Metrics
@@ -43,6 +44,11 @@ def stream_of(*events: Event, bounds: Bounds = DEFAULT_BOUNDS, **changes: Any) -
     for event in events:
         stream.append([event])
     return stream
+
+
+def uncapped(max_bytes: int) -> Truncate:
+    """A limit that nothing comes near but its end."""
+    return Truncate(Caps(), max_bytes=max_bytes, asked_tokens=lambda: 0)
 
 
 class ManualClock:

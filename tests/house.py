@@ -18,18 +18,20 @@ from typing import Any
 import aiohttp
 import orjson
 
-from gateway.app import Gateway
+from gateway.app.house import Gateway
 from gateway.settings import load
 from gateway.sse import Parser, ServerEvent
 
 ROOT = Path(__file__).parent.parent
 FAST = {"GATEWAY_LOCAL__FIRST_TOKEN_MS": "0", "GATEWAY_LOCAL__TOKENS_PER_S": "0", "GATEWAY_DRAIN__LIMIT_S": "0"}
+LONG = {"GATEWAY_OUTPUT__MAX_WORDS": "1000000"}
+"""Answers are counted, but may be as long as their test needs them."""
 
 
 @contextlib.asynccontextmanager
 async def house(**environment: str) -> AsyncIterator[Gateway]:
     """A gateway on a free port in this loop; `OPENAI_BASE_URL=…`, `GATEWAY_STREAM__SILENCE_S=…` set it up."""
-    gateway = Gateway(load(None, {"GATEWAY_SERVER__PORT": "0", **FAST, **environment}))
+    gateway = Gateway(load(None, {"GATEWAY_SERVER__PORT": "0", **FAST, **LONG, **environment}))
     await gateway.start()
     try:
         yield gateway
@@ -111,7 +113,7 @@ class Process:
         where = () if self.uds else ("--port", str(self.port))
         self._process = subprocess.Popen(
             [sys.executable, "-m", "gateway", "serve", *where, *arguments],
-            env={**clean, **environment},
+            env={**clean, **LONG, **environment},
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -7,6 +7,7 @@ import pytest
 from gateway.catalog import MODELS_KEPT_S, Catalog
 from gateway.errors import Code, GatewayError
 from gateway.pipeline import Pipeline
+from gateway.request import StreamRequest
 from gateway.sources.base import Source
 from gateway.telemetry.metrics import Metrics
 from tests.doubles import ManualClock, ScriptedSource, question
@@ -28,7 +29,7 @@ class Offering(ScriptedSource):
 def catalog(source: Offering, *models: str) -> Catalog:
     """Of this source."""
 
-    def make(source: Source) -> Pipeline:
+    def make(source: Source, asked: StreamRequest) -> Pipeline:
         return Pipeline(source, metrics=Metrics())
 
     return Catalog(source, source, make, models=list(models), default_model="m")

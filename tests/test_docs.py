@@ -10,7 +10,7 @@ import pytest
 
 from gateway import events
 from gateway.accounting import _OUTCOME_OF_CODE, _OUTCOME_OF_REASON
-from gateway.app import Gateway
+from gateway.app.house import Gateway
 from gateway.cli import _parser
 from gateway.delivery.connection import Ending
 from gateway.delivery.http import stream_headers
@@ -28,11 +28,13 @@ from tests.doubles import stream_of
 SOURCES = {path: path.read_text("utf-8") for path in sorted((ROOT / "gateway").rglob("*.py"))}
 UNITS = {"_per_s": "tokens/s", "_bytes": "bytes", "_ms": "ms", "_s": "s"}
 COUNTED = {
+    "attempts": "times",
     "backlog": "connections",
     "continue_max": "times",
     "max_connections": "connections",
     "max_events": "events",
     "max_streams": "streams",
+    "max_waiting": "messages",
 }
 FREE_FORM = {"status", "metadata", "citation", "warning", "progress", "results"}
 SAMPLES: list[events.Event] = [

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.app import documents
+from gateway.app.answers import documents
 from gateway.sources.passages import Library
 from tests.cutter import cutter
 from tests.documents import ROOT, Block, blocks, names_in, table

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.app import Gateway
+from gateway.app.house import Gateway
 from tests.house import eventually, house, see
 from tests.upstream import END, HEAD, Call, Step, answer, chunked, streamed, upstream
 from tests.wires import TARGETS, Scripted, question, scripted_house, settle

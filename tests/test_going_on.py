@@ -11,6 +11,7 @@ from gateway.events import Completed, Event, Failed, Metadata, Opened, Refusal, 
 from gateway.pipeline import NO_VOICE, Pipeline, Rest
 from gateway.request import StreamRequest, Voice
 from gateway.sources.base import Outlet
+from gateway.stages.base import Chain, Stage
 from gateway.streams.lineage import EXACT, FIRST_EPOCH, Lineage
 from gateway.streams.stream import Stream
 from tests.doubles import ALICE, DONE, END, ManualLoop, RecordingMetrics, ScriptedFollower, ScriptedSource, question
@@ -40,7 +41,7 @@ class Continuing(ScriptedSource):
         await super().pour(request, outlet, skip)
 
 
-class Odd:
+class Odd(Stage):
     """A stage that drops some text, says other text twice and changes the rest."""
 
     def feed(self, events: Sequence[Event]) -> Sequence[Event]:
@@ -107,8 +108,8 @@ def test_a_source_that_says_other_words_than_it_did_is_not_gone_on_with(lost: bo
 def test_what_is_said_again_is_not_said_before_all_of_it_has_been_heard() -> None:
     """Batch by batch, whatever their size."""
     stream = taken_over(Text("a"), Text("b"), Text("c"))
-    rest = Rest(list, stream)
-    assert [list(rest(batch)) for batch in ([Text("a")], [Text("b"), Text("c"), Text("d")], [Text("e")])] == [
+    rest = Rest(Chain([]), stream)
+    assert [list(rest.feed(batch)) for batch in ([Text("a")], [Text("b"), Text("c"), Text("d")], [Text("e")])] == [
         [],
         [Text("d")],
         [Text("e")],

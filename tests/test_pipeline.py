@@ -11,7 +11,7 @@ from gateway.events import Completed, Event, Failed, Metadata, Status, Suggestio
 from gateway.pipeline import Pipeline, usage_of
 from gateway.request import StreamRequest, Voice
 from gateway.sources.base import Outlet
-from gateway.stages.limit import OutputLimit
+from gateway.stages.base import Stage
 from gateway.streams.ids import new_sid
 from gateway.streams.lineage import EXACT
 from gateway.streams.stream import State, Stream
@@ -26,6 +26,7 @@ from tests.doubles import (
     Step,
     question,
     stream_of,
+    uncapped,
 )
 from tests.house import eventually
 from tests.shared_store import continued
@@ -113,11 +114,11 @@ async def test_a_cancelled_stream_completes_as_cancelled(script: tuple[Step, ...
 async def test_a_stage_can_change_drop_and_fail() -> None:
     """Stages work in order, in line; what they raise ends the stream as their error."""
 
-    class Shout:
+    class Shout(Stage):
         def feed(self, events: Sequence[Event]) -> Sequence[Event]:
             return [Text(event.token.upper()) if isinstance(event, Text) else event for event in events]
 
-    class Drop:
+    class Drop(Stage):
         def feed(self, events: Sequence[Event]) -> Sequence[Event]:
             return [event for event in events if event != Text("A")]
 
@@ -125,7 +126,7 @@ async def test_a_stage_can_change_drop_and_fail() -> None:
     await Pipeline(ScriptedSource(*WHOLE), [Shout(), Drop()], metrics=RecordingMetrics()).run(stream)
     assert stream.text() == "B"
     failed = stream_of()
-    await Pipeline(ScriptedSource(*WHOLE), [OutputLimit(1)], metrics=RecordingMetrics()).run(failed)
+    await Pipeline(ScriptedSource(*WHOLE), [uncapped(1)], metrics=RecordingMetrics()).run(failed)
     assert terminal(failed) == failed.terminal
     assert isinstance(failed.terminal, Failed)
     assert failed.terminal.code == "OUTPUT_LIMIT"

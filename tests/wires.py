@@ -7,7 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from gateway.app import Gateway
+from gateway.app.house import Gateway
 from gateway.streams.stream import Stream
 from gateway.transport.dial import Dialler
 from tests.house import house

@@ -1,22 +1,20 @@
 """Door: what a question must pass before a stream is made for it, in order."""
 
 from gateway.admission.permit import FREE, Permit
+from gateway.admission.rollout import Rollout
 from gateway.admission.visitor import Visitor
-from gateway.errors import Code, GatewayError
 from gateway.request import StreamRequest
 
 
 class Door:
     """Refuses at once what must be refused, and gives leave for the rest."""
 
-    def __init__(self, *, enabled: bool) -> None:
-        self._enabled = enabled
+    def __init__(self, rollout: Rollout) -> None:
+        self._rollout = rollout
 
     def prepare(self, visitor: Visitor, asked: StreamRequest, dialect: str, *, streamed: bool) -> StreamRequest:
         """`asked` as it is to be answered. Raises what its tenant may not, and what is too much of it."""
-        if not self._enabled and streamed:
-            raise GatewayError(Code.STREAMING_DISABLED)
-        return asked
+        return self._rollout.prepare(visitor, asked, streamed=streamed)
 
     def counts(self, visitor: Visitor) -> bool:
         """Whether anything is counted for this visitor; where not, nobody's leave is needed."""

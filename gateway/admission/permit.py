@@ -1,8 +1,9 @@
 """Permit: leave to make one stream. It belongs to the work, and is given back when the work ends."""
 
+import asyncio
 from typing import Protocol
 
-from gateway.limits import Charge, Standing
+from gateway.limits import Charge, Slots, Standing
 from gateway.streams.stream import Stream
 
 
@@ -49,3 +50,68 @@ class FreePermit:
 
 
 FREE = FreePermit()
+
+
+class Keeper(Protocol):
+    """Whoever gave a permit, and takes it back."""
+
+    async def wait(self, permit: "HeldPermit", stream: Stream) -> None:
+        """Return when it is its turn."""
+
+    def take_back(self, permit: "HeldPermit", *, kept: bool) -> None:
+        """Its stream is over here; `kept` says that it goes on in another process."""
+
+
+class Place:
+    """What somebody has who waits in line: since when, and what was said of it. Times are the keeper's clock's."""
+
+    __slots__ = ("patience", "since_s", "stream", "told", "told_s", "turn")
+
+    def __init__(self, since_s: float, patience: asyncio.TimerHandle, turn: "asyncio.Future[None]") -> None:
+        self.since_s = since_s
+        self.patience = patience
+        self.turn = turn
+        """Done when it is its turn, or never will be; exactly one of granting, failing and leaving does it."""
+        self.stream: Stream | None = None
+        self.told = 0
+        """The position that was told last; 0 where none was."""
+        self.told_s = 0.0
+
+
+class HeldPermit:
+    """A permit for which something is counted: slots of this process, shared ones, or a place in line for them."""
+
+    __slots__ = ("_keeper", "began_s", "charge", "credential", "over", "place", "priority", "shared", "sid", "standing")
+
+    def __init__(self, keeper: Keeper, sid: str, charge: Charge, priority: str, credential: str) -> None:
+        self._keeper = keeper
+        self.sid = sid
+        self.charge = charge
+        self.priority = priority
+        self.credential = credential
+        self.standing: Standing | None = None
+        self.shared: tuple[Slots, ...] = tuple([slots for slots in charge.slots if slots.waits])
+        """The slots that it may have to wait for."""
+        self.place: Place | None = None
+        """Its place in line, until its turn has come; kept where that never came."""
+        self.began_s: float | None = None
+        """When it got its slots, by the keeper's clock."""
+        self.over = False
+
+    @property
+    def waits(self) -> bool:
+        """Whether its turn is yet to come."""
+        return self.place is not None
+
+    async def turn(self, stream: Stream) -> None:
+        """Wait in line. Raises `QUEUE_TIMEOUT`, or what went wrong while `stream` was told how it stands."""
+        if self.place is not None:
+            await self._keeper.wait(self, stream)
+
+    def release(self) -> None:
+        """Give back the slots, or the place in line."""
+        self._keeper.take_back(self, kept=False)
+
+    def hand_over(self) -> None:
+        """Leave the shared slots to the process that goes on."""
+        self._keeper.take_back(self, kept=True)

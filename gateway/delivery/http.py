@@ -265,8 +265,11 @@ def refuse_ended(stream: Stream) -> None:
     """Raise the HTTP answer for a stream that failed or was cancelled before its client was told anything."""
     terminal = stream.terminal
     if isinstance(terminal, Failed):
-        code = Code[terminal.code]
-        raise _ended(GatewayError(code, terminal.message, status=terminal.status, retry_after_s=terminal.retry_after_s))
+        code, after_s = Code[terminal.code], terminal.retry_after_s
+        if code is Code.QUEUE_TIMEOUT:
+            # Nothing was made of it yet: asked again, it is made once.
+            raise GatewayError(code, terminal.message, retry_after_s=after_s)
+        raise _ended(GatewayError(code, terminal.message, status=terminal.status, retry_after_s=after_s))
     if terminal is not None and (terminal.status, terminal.finish_reason) == ("cancelled", DRAINING):
         # Nothing was said yet: another process may be asked the same.
         raise GatewayError(Code.DRAINING, retry_after_s=2)

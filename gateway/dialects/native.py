@@ -11,6 +11,7 @@ from gateway import events
 from gateway.dialects.base import TextLayout
 from gateway.dialects.errors import native_refusal
 from gateway.dialects.fields import Name, parse_json, parse_object, validate
+from gateway.dialects.preferences import parse_preferences
 from gateway.errors import Code, GatewayError
 from gateway.events import Event, Record
 from gateway.request import OnDisconnect, StreamRequest, Voice
@@ -62,8 +63,9 @@ class _Body(BaseModel):
     metadata: Json | None = None
 
 
-_CONTEXT = ("filters", "limit", "attachments", "preferences")
-_STRUCTURED = frozenset(("messages", "voice", "filters", "attachments", "preferences", "metadata"))
+_CONTEXT = ("filters", "limit", "attachments")
+STRUCTURED = frozenset(("messages", "voice", "filters", "attachments", "preferences", "metadata"))
+"""Fields that are JSON where they stand in a query."""
 
 
 class NativeDialect:
@@ -72,6 +74,8 @@ class NativeDialect:
     name = "native"
     holds_headers = False
     resumable = True
+    body: type[BaseModel] = _Body
+    """What a question may hold."""
 
     def __init__(self, *, default_model: str, grace_s: float, grace_max_s: float) -> None:
         self._default_model = default_model
@@ -88,7 +92,7 @@ class NativeDialect:
         values: Json = {}
         for name, text in query.items():
             values[name] = text
-            if name in _STRUCTURED and text.startswith(("[", "{")):
+            if name in STRUCTURED and text.startswith(("[", "{")):
                 values[name] = parse_json(text)
         return self._request(validate(_Body, values, strict=False), values, unread)
 
@@ -111,6 +115,7 @@ class NativeDialect:
             temperature=body.temperature,
             full_text=body.full_text,
             metadata=body.metadata,
+            preferences=None if body.preferences is None else parse_preferences(body.preferences),
             context={name: found for name in _CONTEXT if (found := getattr(body, name)) is not None},
         )
 

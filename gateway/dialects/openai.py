@@ -53,6 +53,8 @@ class OpenAIDialect:
     name = "openai"
     holds_headers = True
     resumable = False
+    body: type[BaseModel] = _Body
+    """What the gateway itself understands of a question."""
 
     def parse(self, body: bytes) -> StreamRequest:
         """A Chat Completions request, whether its answer is to be streamed or not."""

@@ -60,8 +60,7 @@ def _with_usage(before: Usage, outlet: Outlet) -> Outlet:
 
 
 def _estimated(request: StreamRequest, text: str) -> Usage:
-    asked = sum(len(str(message.get("content") or "")) for message in request.messages)
-    return Usage(asked // CHARACTERS_PER_TOKEN, len(text) // CHARACTERS_PER_TOKEN, reported=False)
+    return Usage(request.asked_tokens(), len(text) // CHARACTERS_PER_TOKEN, reported=False)
 
 
 def open_to_more(events: Batch) -> bool:

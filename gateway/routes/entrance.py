@@ -8,6 +8,8 @@ from typing import NamedTuple
 from aiohttp import web
 
 from gateway.admission.door import Door
+from gateway.admission.preferences import Likings, preferring
+from gateway.admission.standing import standing_headers
 from gateway.admission.tickets import Tickets
 from gateway.admission.visitor import Visitor
 from gateway.catalog import Catalog
@@ -17,7 +19,6 @@ from gateway.errors import Code, GatewayError
 from gateway.hub import Hub, Key
 from gateway.pipeline import Pipeline
 from gateway.request import OnDisconnect, StreamRequest
-from gateway.routes.standing import standing_headers
 from gateway.streams.stream import Stream
 
 
@@ -32,10 +33,11 @@ class Entered(NamedTuple):
 class Entrance:
     """Through the door, and into the hub."""
 
-    def __init__(self, hub: Hub, catalog: Catalog, door: Door, tickets: Tickets) -> None:
+    def __init__(self, hub: Hub, catalog: Catalog, door: Door, likings: Likings, tickets: Tickets) -> None:
         self._hub = hub
         self._catalog = catalog
         self._door = door
+        self._likings = likings
         self._tickets = tickets
 
     async def open(
@@ -59,6 +61,10 @@ class Entrance:
             # Nobody waits, so nobody's leaving ends it. Behind the key, which knows a question however it is asked.
             asked = replace(asked, on_disconnect=OnDisconnect.DETACH)
         asked = self._door.prepare(visitor, asked, dialect.name, streamed=streamed)
+        user, liked = visitor.caller.user, visitor.tenant.preferences
+        if user is not None or asked.preferences is not None or liked is not None:
+            stored = await self._likings.of(visitor.caller) if user is not None else None
+            asked = preferring(asked, stored, liked)
         pipeline = self._catalog.pipeline_for(asked)
         admit = partial(self._door.admit, visitor) if visitor.ticket or self._door.counts(visitor) else None
         open_with = partial(

@@ -26,13 +26,14 @@ class PageRoutes:
 
     async def index(self, request: web.Request) -> web.Response:
         """The chat page."""
-        return self._file("index.html")
+        return self.file("index.html")
 
     async def part(self, request: web.Request) -> web.Response:
         """A style sheet or a script of it."""
-        return self._file(request.match_info["name"])
+        return self.file(request.match_info["name"])
 
-    def _file(self, name: str) -> web.Response:
+    def file(self, name: str) -> web.Response:
+        """A file of the folder. Raises `HTTPNotFound` where there is none of that name."""
         body = self._files.get(name)
         if body is None:
             raise web.HTTPNotFound

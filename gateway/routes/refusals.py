@@ -27,7 +27,7 @@ _OF_STATUS = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED, 413: Code.BODY_
 ALWAYS_ANSWERED = ("/health/", "/metrics")
 """Whoever watches the process must see that it is full, not that it is gone."""
 
-WAIT_CODES = frozenset((Code.OVERLOADED, Code.STORE_FULL, Code.STORE_AWAY, Code.DRAINING))
+WAIT_CODES = frozenset((Code.OVERLOADED, Code.STORE_FULL, Code.STORE_AWAY, Code.DRAINING, Code.QUEUE_FULL))
 """Refusals that say "not now": a browser's EventSource must be told so in a 200, or it closes for ever."""
 
 

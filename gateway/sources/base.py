@@ -13,6 +13,10 @@ Outlet = Callable[[Batch], None]
 """Takes a batch at once, in whatever callback brought it: no task has to be switched to for a token."""
 
 
+class Enough(Exception):
+    """Raised by an outlet that wants no more, though the source has not ended; no failure of anybody."""
+
+
 class Source(Protocol):
     """Makes one answer. Retry, deadline and fallback are Sources around Sources.
 

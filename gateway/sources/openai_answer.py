@@ -7,7 +7,7 @@ import time
 
 from gateway.errors import Code, GatewayError
 from gateway.events import Event, Text
-from gateway.sources.base import Outlet
+from gateway.sources.base import Enough, Outlet
 from gateway.sources.openai_chunks import ChunkReader
 from gateway.sources.openai_stencil import Stencil
 from gateway.sse import Parser
@@ -81,7 +81,7 @@ class Answer:
 
     def _give_up(self, error: Exception) -> None:
         if not self.over.done():
-            if isinstance(error, GatewayError):
+            if isinstance(error, (GatewayError, Enough)):
                 # Nobody asks where it was raised, and the frames there would hold us, who hold it.
                 error.__traceback__ = error.__cause__ = error.__context__ = None
             self.over.set_exception(error)

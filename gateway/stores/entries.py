@@ -234,6 +234,7 @@ _CHECKS: dict[Any, Check] = {
     int: _whole,
     int | None: _or_none(_whole),
     bool: _of(bool),
+    bool | None: _or_none(_of(bool)),
     float: _number,
     float | None: _or_none(_number),
     bytes: lambda value: base64.b64decode(_string(value), validate=True),

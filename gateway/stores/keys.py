@@ -18,6 +18,15 @@ class Keys:
         """A random value; missing or changed, Redis has lost its data."""
         self.probe = f"{prefix}:probe"
         """Written to hear whether Redis takes writes."""
+        self.flags = f"{prefix}:{{flags}}:now"
+        """Hash: the flags that were changed at run time, by name."""
+        self.flag_changes = f"{prefix}:{{flags}}:changes"
+        """Redis stream: who changed a flag, when, from what to what."""
+        self.sessions = f"{prefix}:sessions"
+        """Sorted set: the names of all conversations, by the time of their last turn."""
+        self.likings = f"{prefix}:likings"
+        """Sorted set: the names of all users' preferences, by the time at which they were said."""
+        self._limits = f"{prefix}:{{limits}}"
         self._log_of = f"{prefix}:{{%s}}:log"
 
     def log(self, sid: str) -> str:
@@ -44,6 +53,10 @@ class Keys:
         """Set: the running streams that an instance produces."""
         return f"{self._prefix}:inst:{{{instance}}}:streams"
 
+    def outcomes(self, number: int) -> str:
+        """Hash: what came of the streams that ended within a short while, by all processes; `number` counts whiles."""
+        return f"{self._prefix}:{{flags}}:outcomes:{number}"
+
     def idempotency(self, owner: Caller, key: str) -> str:
         """String: which stream has an idempotency key of this owner, and for which request."""
         return f"{self._prefix}:key:{_digest(owner.tenant, owner.user, owner.session, key)}"
@@ -57,7 +70,36 @@ class Keys:
         session = owner.session if owner.user is None else None
         return f"{self._prefix}:mine:{_digest(owner.tenant, owner.user, session)}"
 
+    def session(self, owner: Caller, session: str) -> str:
+        """List: the turns of a conversation, the oldest first."""
+        return f"{self._prefix}:session:{_digest(owner.tenant, owner.user, session)}"
+
+    def liking(self, owner: Caller) -> str:
+        """String: how a user likes to be answered."""
+        return f"{self._prefix}:liking:{_digest(owner.tenant, owner.user)}"
+
+    # Everything that one request is counted against shares a hash tag: it is one question.
+
+    def window(self, scope: str, who: str, window_s: float) -> str:
+        """String: requests of `who` in the current span of a window's length, and in the one before."""
+        return f"{self._limits}:window:{_digest_of_any(scope, who, window_s)}"
+
+    def slots(self, scope: str, who: str) -> str:
+        """Sorted set: the streams that hold a slot of `who`, each until the millisecond that is its score."""
+        return f"{self._limits}:slots:{_digest_of_any(scope, who)}"
+
+    def budget(self, scope: str, who: str, day: int) -> str:
+        """Hash: tokens that each instance made for `who` on a day, and their sum."""
+        return f"{self._limits}:budget:{_digest_of_any(scope, who, day)}"
+
 
 def _digest(*words: str | None) -> str:
     """A name of fixed length that says nothing of its words; no two lists of words share one."""
     return hashlib.sha256(orjson.dumps(words)).hexdigest()[:40]
+
+
+def _digest_of_any(scope: str, who: str, *numbers: float) -> str:
+    """The same for a name that somebody made up, of whatever characters and length."""
+    numbered = " ".join(map(str, (scope, *numbers)))
+    name = f"{numbered}\n{who}".encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(name, digest_size=20).hexdigest()

@@ -10,6 +10,7 @@ from gateway.errors import Code, GatewayError
 from gateway.events import CANCELLED
 from gateway.request import Caller
 from gateway.stores.chores import Chores
+from gateway.stores.courier import Courier
 from gateway.stores.entries import BrokenEntry
 from gateway.stores.flusher import Flusher
 from gateway.stores.inbox import Inbox, Kind, Message
@@ -102,6 +103,11 @@ class RedisStore:
         self.pulse = Pulse(shared.lease_s / 2, self._on_freeze)
         self._tasks: set[asyncio.Task[Any]] = set()
         self.durable = True
+
+    @property
+    def courier(self) -> Courier:
+        """For what else is kept in the same Redis, in the same round trips."""
+        return self._logs.courier
 
     # Its life.
 

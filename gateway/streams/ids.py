@@ -11,7 +11,8 @@ SID_LENGTH = 22
 """Base62 characters that hold 128 random bits."""
 
 SID_PATTERN = f"[0-9A-Za-z]{{{SID_LENGTH}}}"
-_PLACE = re.compile(rf"({SID_PATTERN})-([1-9][0-9]{{0,8}})-(0|[1-9][0-9]{{0,14}})")
+PLACE_PATTERN = rf"({SID_PATTERN})-([1-9][0-9]{{0,8}})-(0|[1-9][0-9]{{0,14}})"
+_PLACE = re.compile(PLACE_PATTERN)
 
 
 class Place(NamedTuple):

@@ -15,6 +15,8 @@ class Account(NamedTuple):
     prompt_tokens: int
     completion_tokens: int
     reported: bool
+    first_content_s: float | None = None
+    """From its beginning to its first content; None where none was made here."""
 
 
 class StoreFigures(NamedTuple):
@@ -99,6 +101,24 @@ class Metrics:
     def refused(self, code: str) -> None:
         """A request was answered with an error before the first byte of a stream."""
 
+    def queue_waiting(self, priority: str, count: int) -> None:
+        """So many of a class (`premium`, `standard`, `background`) wait for their turn now."""
+
+    def queue_left(self, priority: str, outcome: str, seconds: float) -> None:
+        """Somebody waits no more, after so long.
+
+        `granted`, `left`, `timeout`, `handed_over` (waits on in another process), or `full`: there was no place.
+        """
+
+    def variant_ended(self, variant: str, outcome: str) -> None:
+        """A stream in that arm of an experiment has ended."""
+
+    def rated(self, rating: int) -> None:
+        """A client said how good an answer was, from 1 to 5."""
+
+    def rolled_back(self, trigger: str) -> None:
+        """This process took a rollout back: `error_rate`, `first_token`, `total`, `cost` or `rating`."""
+
     def loop_lag(self, seconds: float) -> None:
         """How late a timer came: what every stream waited."""
 
@@ -113,6 +133,20 @@ class Metrics:
 
     def froze(self) -> None:
         """The process stood still for so long that others may have taken its streams."""
+
+    def webhooks_waiting(self, change: int) -> None:
+        """So many messages more, or fewer, have not been taken by their receivers."""
+
+    def webhook_attempt(self, result: str) -> None:
+        """One was sent, and this came of it: one of `gateway.webhooks.post.RESULTS`."""
+
+    def webhooks_ended(self, outcome: str, count: int) -> None:
+        """So many were `delivered`, `refused`, `failed` for good, `dropped` because too many waited or nobody wants
+        them any more, or `lost` with the process.
+        """
+
+    def limits_shared(self, shared: bool) -> None:
+        """Whether limits are counted among all processes, or by each for itself while the shared store is away."""
 
     def drain_remaining(self, count: int) -> None:
         """Streams still running while the process goes away."""

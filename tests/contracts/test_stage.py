@@ -5,13 +5,15 @@ from collections.abc import Callable
 import pytest
 
 from gateway.events import Event, Metadata, Opened, Text
+from gateway.request import Caps
 from gateway.stages.base import Chain, Stage
-from gateway.stages.limit import OutputLimit
-from tests.doubles import END
+from gateway.stages.truncate import Truncate
+from tests.doubles import END, uncapped
 
 STAGES: dict[str, Callable[[], Stage]] = {
-    "limit": lambda: OutputLimit(1000),
-    "chain": lambda: Chain([OutputLimit(1000), OutputLimit(1000)]),
+    "truncate": lambda: Truncate(Caps(words=20, tokens=300), max_bytes=1000, asked_tokens=lambda: 0),
+    "uncapped": lambda: uncapped(1000),
+    "chain": lambda: Chain([uncapped(1000), uncapped(1000)]),
     "empty chain": lambda: Chain([]),
 }
 EVENTS: list[Event] = [Opened("m"), Metadata({"k": 1}), Text("a"), Text("b"), END]

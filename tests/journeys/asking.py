@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import aiohttp
 import orjson
 
-from gateway.app import Gateway
+from gateway.app.house import Gateway
 from tests.house import Seen, see
 
 QUESTION = {"query": "hi", "model": "up-1"}

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.app import Gateway
+from gateway.app.house import Gateway
 from tests.house import house
 
 

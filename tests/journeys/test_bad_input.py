@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.app import Gateway
+from gateway.app.house import Gateway
 from tests.journeys.wire import CHAT, SECRET, STREAM, assert_refused, body_of, post
 
 NOT_JSON = {

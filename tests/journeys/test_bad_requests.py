@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from gateway.app import Gateway
+from gateway.app.house import Gateway
 from tests.journeys.wire import CHAT, SECRET, SID, STREAM, assert_refused, bare, body_of, post
 
 

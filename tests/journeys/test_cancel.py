@@ -11,7 +11,7 @@ import aiohttp
 import orjson
 import pytest
 
-from gateway.app import Gateway
+from gateway.app.house import Gateway
 from tests.house import eventually, free_port, house, see
 from tests.journeys.asking import COMPLETION, QUESTION
 from tests.journeys.test_upstream_connect import black_hole

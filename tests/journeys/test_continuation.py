@@ -8,7 +8,7 @@ import aiohttp
 import orjson
 import pytest
 
-from gateway.app import Gateway
+from gateway.app.house import Gateway
 from tests.house import eventually, house, see
 from tests.journeys.asking import (
     QUESTION,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.app import Gateway
+from gateway.app.house import Gateway
 from gateway.errors import GatewayError
 from gateway.events import Event
 from gateway.sources.openai_chunks import ChunkReader

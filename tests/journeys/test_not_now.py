@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
-from gateway.app import Gateway
+from gateway.app.house import Gateway
 from gateway.sse import Parser
 from tests.house import Seen, eventually, house, see
 from tests.journeys.asking import COMPLETION, ask_native

@@ -32,7 +32,7 @@ async def test_somebody_elses_stream_is_as_unknown_as_one_that_never_was(method:
 
 async def test_an_expired_stream_is_gone_for_its_owner_and_unknown_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """410 once its retention is over; everybody else hears 404 as before."""
-    monkeypatch.setattr("gateway.app.SWEEP_S", 0.02)
+    monkeypatch.setattr("gateway.app.house.SWEEP_S", 0.02)
     async with (
         house(GATEWAY_STREAM__RETENTION_S="0.05") as gateway,
         aiohttp.ClientSession(gateway.urls[0]) as session,

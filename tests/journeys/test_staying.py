@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from gateway.admission.tenant import OPEN_NAME
-from gateway.app import Gateway
+from gateway.app.house import Gateway
 from gateway.events import Completed
 from gateway.request import Caller
 from gateway.streams.stream import Stream

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.app import Gateway
+from gateway.app.house import Gateway
 
 SECRET = "Zq7SECRET"
 """Part of every hostile value: wherever it turns up again, something was echoed or logged."""

@@ -7,6 +7,7 @@ from itertools import count
 from gateway.events import Event, Metadata, Text, TextComplete
 from gateway.request import StreamRequest
 from gateway.sources.base import Outlet
+from gateway.stages.base import Stage
 
 TOKENS = 14
 """Of one answer, with the fact before it and the end behind it two more."""
@@ -73,7 +74,7 @@ class SteppedSource:
         """Nothing to let go of."""
 
 
-class Halves:
+class Halves(Stage):
     """A stage that makes two events of each text, so that places in the source and in the log differ."""
 
     def feed(self, events: Sequence[Event]) -> Sequence[Event]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app import documents
+from gateway.app.answers import documents
 from gateway.sources.markdown import Passage, prose, rows, sections
 from gateway.sources.passages import Library
 

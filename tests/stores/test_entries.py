@@ -43,6 +43,7 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     int: NUMBERS,
     int | None: st.none() | NUMBERS,
     bool: st.booleans(),
+    bool | None: st.none() | st.booleans(),
     float: st.floats(allow_nan=False, allow_infinity=False),
     float | None: st.none() | st.floats(allow_nan=False, allow_infinity=False),
     bytes: st.binary(max_size=50),

@@ -1,22 +1,20 @@
-"""The composition root: the only file that knows every concrete class."""
+"""House: one process of the gateway, put together, started and stopped."""
 
 import asyncio
 import contextlib
 import logging
 from importlib.metadata import version
-from pathlib import Path
 
 from aiohttp import web
 
-from gateway.admission.addresses import Proxies, is_here
-from gateway.admission.attempts import Attempts
 from gateway.admission.door import Door
-from gateway.admission.identity import Identity
-from gateway.admission.permit import Permit
-from gateway.admission.tenants import Registry, Tenants
-from gateway.admission.tenants_file import TenantsError
-from gateway.admission.tickets import TICKET_S, Tickets
-from gateway.catalog import Catalog
+from gateway.app.answers import make_catalog
+from gateway.app.operator import Operator
+from gateway.app.remembering import Memories
+from gateway.app.rolling import Rolling
+from gateway.app.sharing import shared_by
+from gateway.app.telling import make_teller
+from gateway.app.tenancy import Tenancy
 from gateway.delivery.connection import Patience
 from gateway.delivery.heart import Heart
 from gateway.delivery.http import Delivery, Manners
@@ -25,36 +23,27 @@ from gateway.delivery.server import GatewayRunner, Shortcuts
 from gateway.dialects.base import Dialect
 from gateway.dialects.native import NativeDialect
 from gateway.dialects.openai import OpenAIDialect
-from gateway.errors import Code, GatewayError
 from gateway.hub import Hub
-from gateway.pipeline import Pipeline
-from gateway.resilience.continuation import Continuation
-from gateway.resilience.deadline import Deadline
 from gateway.routes.callers import Callers
 from gateway.routes.cors import Preflights
 from gateway.routes.entrance import Entrance
 from gateway.routes.health import HealthRoutes
 from gateway.routes.openai import OpenAIRoutes
+from gateway.routes.openapi import DescriptionRoutes
 from gateway.routes.pages import PageRoutes
+from gateway.routes.preferences import PreferenceRoutes
 from gateway.routes.refusals import Refusals
+from gateway.routes.sessions import SessionRoutes
 from gateway.routes.streams import StreamRoutes
 from gateway.routes.tickets import TicketRoutes
-from gateway.settings import Settings, SettingsError
-from gateway.sources.base import Source
-from gateway.sources.local import LocalSource
-from gateway.sources.openai import DEFAULT_BASE_URL, OpenAISource
-from gateway.sources.passages import Library
-from gateway.stages.limit import OutputLimit
+from gateway.settings import Settings
 from gateway.stores.memory import MemoryStore
-from gateway.stores.redis import RedisStore, Shared
-from gateway.stores.tickets_memory import MemoryTickets
-from gateway.streams.stream import Bounds, Stream
+from gateway.stores.redis import RedisStore
+from gateway.streams.stream import Bounds
 from gateway.succession import Succession
 from gateway.systemd import notify, watchdog_interval_s
 from gateway.telemetry.lag import LagMeter
 from gateway.telemetry.prometheus import PrometheusMetrics
-from gateway.tickets import TicketStore
-from gateway.transport.route import Route, route_to
 from gateway.turn import Turn
 
 log = logging.getLogger(__name__)
@@ -70,11 +59,6 @@ LAST_HANDLERS_S = 0.2
 """For handlers to end by themselves when all streams have ended, and again when cancelled: a client that takes nothing
 must not hold up the end."""
 
-LOOPBACK = "127.0.0.1"
-DEFAULT_TENANTS = Path("config", "tenants.toml")
-
-HOME = Path(__file__).parent.parent
-
 
 class Gateway:
     """One process of it: `start`, then `run` until told to stop, which drains and closes."""
@@ -84,7 +68,6 @@ class Gateway:
         if tuple(int(part) for part in installed.split(".")[:2]) < UVLOOP_FLOOR:
             raise RuntimeError(f"uvloop {installed} is not safe here; 0.23 or newer is needed")
         self.settings = settings
-        self.tenants = registry_of(settings)
         self.metrics = PrometheusMetrics()
         self.urls: list[str] = []
         self._stopping = asyncio.Event()
@@ -105,8 +88,14 @@ class Gateway:
             )
             self._turn.doubt = self._shared.pulse.stood_still
         self.hub = Hub(self._store, bounds=bounds, max_streams=stream.max_streams, metrics=self.metrics)
-        self.tenants.on_change = self._end_streams_of_former
-        self.catalog = self._make_catalog()
+        self._tenancy = Tenancy(settings, self._shared)
+        self._tenancy.watch(self.hub)
+        self.tenants = self._tenancy.registry
+        self.rolling = Rolling(settings, self._shared, self.metrics)
+        self.hub.witnesses.append(self.rolling.rollback)
+        self._memories = Memories(settings, self._shared)
+        self.hub.witnesses.append(self._memories.remembering)
+        self.catalog = make_catalog(settings, self._turn, self._memories.remembering, self.metrics)
         delivery = settings.delivery
         self._heart = Heart(
             heartbeat_s=delivery.heartbeat_s,
@@ -124,6 +113,9 @@ class Gateway:
                 metrics=self.metrics,
             )
             self.hub.share(self._shared, self._succession)
+        self._teller = make_teller(settings, lambda _tenant: None, self.metrics)
+        if settings.webhooks.url:
+            self.hub.witnesses.append(self._teller)
         self._lag = LagMeter(self.metrics)
         application, shortcuts = self._make_application()
         self._runner = GatewayRunner(
@@ -136,42 +128,6 @@ class Gateway:
             keepalive_timeout=settings.server.keepalive_s,
             shutdown_timeout=LAST_HANDLERS_S,
         )
-
-    def _make_catalog(self) -> Catalog:
-        chosen = self.settings.openai
-        offer: LocalSource | OpenAISource
-        if chosen.configured:
-            offer = OpenAISource(
-                upstream_route(self.settings),
-                self._turn,
-                api_key=chosen.api_key.get_secret_value() or "none",
-                connect_s=chosen.connect_s,
-                models_s=chosen.connect_s,
-                max_connections=chosen.max_connections,
-                keepalive_s=chosen.keepalive_s,
-                max_event_bytes=chosen.max_event_bytes,
-                continue_models=chosen.continue_models,
-                continue_style=chosen.continue_style,
-            )
-            models, default = chosen.models, chosen.model
-        else:
-            local = self.settings.local
-            library = Library.of_files(documents(local.documents))
-            offer = LocalSource(library, first_token_s=local.first_token_ms / 1000, tokens_per_s=local.tokens_per_s)
-            models, default = [offer.name], offer.name
-        stream = self.settings.stream
-        source: Source = Deadline(
-            offer, first_token_s=stream.first_token_s, silence_s=stream.silence_s, total_s=stream.total_s
-        )
-        if chosen.configured and chosen.continue_models:
-            source = Continuation(
-                source, continue_max=chosen.continue_max, total_s=stream.total_s, metrics=self.metrics
-            )
-        return Catalog(source, offer, self._make_pipeline, models=models, default_model=default)
-
-    def _make_pipeline(self, source: Source) -> Pipeline:
-        stages = [OutputLimit(self.settings.stream.max_output_bytes)]
-        return Pipeline(source, stages, follower_limit_s=self.settings.stream.follower_s, metrics=self.metrics)
 
     def _make_application(self) -> tuple[web.Application, Shortcuts]:
         settings = self.settings
@@ -186,11 +142,12 @@ class Gateway:
         durable = (lambda: True) if shared is None else (lambda: shared.durable)
         delivery = Delivery(self._heart, self._turn, self._manners(), self.metrics, durable)
         body_s = settings.server.body_s
-        tickets = Tickets(self._make_ticket_store())
-        proxies = Proxies(settings.server.trusted_proxies)
-        callers = Callers(Identity(self.tenants, tickets, proxies, Attempts()), self.tenants)
-        entrance = Entrance(self.hub, self.catalog, Door(enabled=settings.stream.enabled), tickets)
+        tickets = self._tenancy.tickets
+        callers = Callers(self._tenancy.identity, self.tenants)
+        door = Door(self.rolling.rollout)
+        entrance = Entrance(self.hub, self.catalog, door, self._memories.likings, tickets)
         refusals = Refusals(dialects, self._heart.retry_ms, self.metrics)
+        self._operator = Operator(settings, self.rolling.flags, refusals)
         middlewares = [refusals.answered, Preflights(self.tenants).answered]
         app = web.Application(middlewares=middlewares, client_max_size=settings.server.max_body_bytes)
         app.on_response_prepare.append(refusals.sign)
@@ -208,27 +165,18 @@ class Gateway:
         health = HealthRoutes(
             self.hub, self._store, self.catalog, self._heart, self._lag, self.metrics, shared=self._shared
         )
-        for routes in (TicketRoutes(callers, tickets, body_s=body_s), streams, compatible, health, PageRoutes()):
+        pages = PageRoutes()
+        sessions = SessionRoutes(callers, self._memories.sessions)
+        preferences = PreferenceRoutes(callers, self._memories.likings, body_s=body_s)
+        ticketing = TicketRoutes(callers, tickets, body_s=body_s)
+        for routes in (ticketing, streams, compatible, sessions, preferences, health, pages):
             app.add_routes(routes.table())
+        if settings.server.docs:
+            app.add_routes(DescriptionRoutes(pages).table())
         return app, {
             ("POST", "/stream"): refusals.guard(streams.open_by_post),
             ("POST", "/v1/chat/completions"): refusals.guard(compatible.complete),
         }
-
-    def _make_ticket_store(self) -> TicketStore:
-        stream = self.settings.stream
-        running_s = stream.total_s + stream.follower_s + stream.grace_max_s
-        return MemoryTickets(unused_s=TICKET_S, used_s=running_s + stream.retention_s)
-
-    def _end_streams_of_former(self, tenants: Tenants) -> None:
-        """What runs for a credential that is good no more ends: it may have been lost to somebody."""
-
-        def doomed(stream: Stream, permit: Permit) -> bool:
-            return not tenants.honours(permit.credential, stream.owner.tenant)
-
-        ended = self.hub.fail_where(doomed, GatewayError(Code.UNAUTHENTICATED, "the credential is good no more"))
-        if ended:
-            log.info("streams ended with their credentials", extra={"streams": ended})
 
     def _manners(self) -> Manners:
         delivery = self.settings.delivery
@@ -252,6 +200,8 @@ class Gateway:
         listener = listen_unix(server.uds, options) if server.uds else listen_tcp(server.host, server.port, options)
         if self._shared is not None and self._succession is not None:
             await self._shared.start(self._succession)
+        await self.rolling.start()
+        await self._operator.start()
         self._heart.start()
         self._lag.start()
         await self._runner.setup()
@@ -296,7 +246,11 @@ class Gateway:
                 await self._succession.hand_over()
             await self.hub.drain(0)
         self._sweeper.cancel()
+        await self._operator.stop()
         await self._runner.cleanup()
+        await self._teller.close(0 if self._hurried else self.settings.webhooks.drain_s)
+        self.rolling.stop()
+        await self._memories.sessions.close()
         if self._shared is not None and self._succession is not None:
             self._succession.close()
             await self._shared.stop()
@@ -334,63 +288,9 @@ class Gateway:
             self._store.sweep()
 
 
-def registry_of(settings: Settings) -> Registry:
-    """The tenants. Raises `SettingsError` where their file is not usable, or all the world would be an open tenant."""
-    named, server = settings.tenants.file, settings.server
-    try:
-        registry = Registry(HOME / (named or DEFAULT_TENANTS), optional=not named)
-    except TenantsError as error:
-        raise SettingsError(str(error)) from None
-    if registry.now.is_open and not server.uds and not _is_local(server.host):
-        raise SettingsError(
-            "server.host: without a tenants file only loopback addresses can be listened on; see tenants.file"
-        )
-    return registry
-
-
-def _is_local(host: str) -> bool:
-    return host == "localhost" or bool(host and is_here(host))
-
-
-def shared_by(settings: Settings) -> Shared:
-    """How streams are shared. What a stream may take at the longest bounds how long an unfinished log is kept."""
-    redis, stream, server = settings.redis, settings.stream, settings.server
-    return Shared(
-        url=redis.url.get_secret_value(),
-        prefix=redis.prefix,
-        flush_s=redis.flush_ms / 1000,
-        command_s=redis.command_s,
-        lease_s=redis.lease_s,
-        accept_when_away=redis.when_away == "accept",
-        probe_host=redis.probe_host or (LOOPBACK if server.uds else server.host),
-        probe_port=redis.probe_port,
-        retention_s=stream.retention_s,
-        running_s=stream.total_s + stream.follower_s + stream.grace_max_s,
-    )
-
-
-def upstream_route(settings: Settings) -> Route:
-    """The route to the upstream. Raises `SettingsError` where its URL, or the proxy on the way, cannot be used."""
-    try:
-        return route_to(settings.openai.base_url or DEFAULT_BASE_URL)
-    except ValueError as error:
-        raise SettingsError(f"openai.base_url: {error}") from None
-
-
 async def _keep_watchdog_quiet() -> None:
     """A loop that stands still stops telling systemd that it lives, and is replaced."""
     interval_s = watchdog_interval_s()
     while interval_s is not None:
         notify("WATCHDOG=1")
         await asyncio.sleep(interval_s)
-
-
-def documents(names: list[str], home: Path = HOME) -> list[Path]:
-    """The Markdown files that these names stand for, folders read in order; relative names are the project's own."""
-    paths: list[Path] = []
-    for name in names:
-        path = home / name
-        if not path.exists():
-            log.warning("local.documents: %s is not there", name)
-        paths += sorted(path.glob("*.md")) if path.is_dir() else [path]
-    return paths

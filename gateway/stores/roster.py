@@ -1,0 +1,31 @@
+"""Roster: the names of all values of one kind in Redis, so that there are never too many of them."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gateway.stores.batch import Batch, Word
+from gateway.stores.scripts import Script
+
+
+class Roster:
+    """At most `max_names` of `key`; those that were noted longest ago go first, and whatever is older than `ttl_s`."""
+
+    def __init__(self, key: str, *, max_names: int, ttl_s: float, clock: Callable[[], float] = time.time) -> None:
+        self._key = key
+        self._max_names = max_names
+        self._ttl_s = ttl_s
+        self._clock = clock
+        self._enroll = Script("enroll")
+
+    def note(self, batch: Batch, name: str) -> None:
+        """One command: `name` is the newest now. Its answer goes to `forget`."""
+        now = self._clock()
+        batch.run(self._enroll, [self._key], [name, f"{now:.3f}", f"{now - self._ttl_s:.3f}", self._max_names])
+
+    @staticmethod
+    def forget(batch: Batch, replies: Sequence[Any]) -> None:
+        """One command, where the answers to `note` name what is surplus: forget it."""
+        words: list[Word] = [name for reply in replies if isinstance(reply, list) for name in reply]
+        if words:
+            batch.add("UNLINK", *words)
