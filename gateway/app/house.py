@@ -116,13 +116,13 @@ class Gateway:
             self.hub.share(self._shared, self._succession)
         self._teller = make_teller(settings, self._tenancy.webhook_of, self.metrics)
         self.hub.witnesses.append(self._teller)
-        self.rolling.rollback.on_rollback = lambda flag, reason: self._teller.rolled_back(flag.name, reason)
+        self.rolling.rollback.on_rollback = self._teller.rolled_back
         self._lag = LagMeter(self.metrics)
         application, shortcuts = self._make_application()
         self._runner = GatewayRunner(
             application,
             shortcuts=shortcuts,
-        self.rolling.rollback.on_rollback = self._teller.rolled_back
+            metrics=self.metrics,
             admit=lambda connections: connections <= settings.server.max_connections,
             spare=max(SPARE_CONNECTIONS_MIN, settings.server.max_connections // 10),
             unix_send_buffer_bytes=settings.server.send_buffer_bytes,
