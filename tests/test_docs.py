@@ -33,9 +33,11 @@ COUNTED = {
     "backlog": "connections",
     "concurrent_global": "streams",
     "concurrent_per_client": "streams",
+    "context_tokens": "tokens",
     "continue_max": "times",
     "max_connections": "connections",
     "max_events": "events",
+    "max_sessions": "sessions",
     "max_streams": "streams",
     "open_requests_per_ip": "requests",
     "requests_global": "requests",
@@ -46,6 +48,8 @@ COUNTED = {
     "premium_run": "times",
     "queue.max_waiting": "streams",
     "webhooks.max_waiting": "messages",
+    "max_turns": "turns",
+    "preferences_max": "users",
 }
 FREE_FORM = {"status", "metadata", "citation", "warning", "progress", "results"}
 SAMPLES: list[events.Event] = [
@@ -167,7 +171,7 @@ async def test_every_endpoint_is_in_the_table() -> None:
         for route in routes
         if route.resource and route.method != "HEAD" and route.resource.canonical != "/stream/{other}"
     }
-    rows = re.findall(r"^\| (GET|POST|DELETE) \| `([^`]+)` \|", text_of("api.md"), re.MULTILINE)
+    rows = re.findall(r"^\| (GET|POST|PUT|DELETE) \| `([^`]+)` \|", text_of("api.md"), re.MULTILINE)
     assert len(rows) == len(set(rows))
     assert set(rows) == served
 
@@ -194,15 +198,14 @@ def test_every_metric_is_in_the_table_with_its_type_and_labels() -> None:
 def test_every_key_in_redis_is_in_the_table() -> None:
     """Whoever must say what is stored where finds all of it."""
     keys, owner = Keys("ssegw"), Caller("t", "u", None)
-    built = {made for made in vars(keys).values() if isinstance(made, str) and made.startswith("ssegw:")} - {
-        keys.log("%s")
-    }
-    built |= {keys.log("SID"), keys.meta("SID")}
+    plain = {made for name, made in vars(keys).items() if not name.startswith("_")}
+    built = plain | {keys.log("SID"), keys.meta("SID")}
     built |= {keys.lease("ID"), keys.beats("ID"), keys.inbox("ID"), keys.streams("ID")}
     built |= {keys.idempotency(owner, "k"), keys.mine(owner), keys.orphans(owner, "s")}
     built |= {keys.window("ip", "w", 60), keys.slots("tenant", "t"), keys.budget("tenant", "t", 1)}
+    built |= {keys.session(owner, "s"), keys.liking(owner)}
     verbs = [name for name in vars(Keys) if not name.startswith("_")]
-    assert len(built) == len(verbs) + 3
+    assert len(built) == len(verbs) + len(plain)
     listed = set(table("operations.md", "Key", "Type", "Holds", "Kept"))
     assert listed == {re.sub(r"[0-9a-f]{40}", "DIGEST", name) for name in built}
 
