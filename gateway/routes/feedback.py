@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gateway.dialects.fields import parse_object, validate
 from gateway.hub import Hub
 from gateway.routes.bodies import read_json_body
-from gateway.routes.callers import caller_of
+from gateway.routes.callers import Callers
 from gateway.streams.ids import SID_PATTERN
 
 REMEMBERED_MAX = 10_000
@@ -27,8 +27,9 @@ class _Body(BaseModel):
 class FeedbackRoutes:
     """`POST /stream/{sid}/feedback`. `rated` is told each rating, and the one that it replaces."""
 
-    def __init__(self, hub: Hub, rated: Callable[[int, int | None], None], *, body_s: float) -> None:
+    def __init__(self, hub: Hub, callers: Callers, rated: Callable[[int, int | None], None], *, body_s: float) -> None:
         self._hub = hub
+        self._callers = callers
         self._rated = rated
         self._body_s = body_s
         self._ratings: OrderedDict[tuple[str, str | None, str | None], int] = OrderedDict()
@@ -42,8 +43,10 @@ class FeedbackRoutes:
 
         Comments are not kept. A rating counts once in each process that hears of it.
         """
-        caller = caller_of(request)
+        visitor = await self._callers.reader(request)
+        caller = visitor.caller
         stream = await self._hub.find(request.match_info["sid"], caller)
+        await self._callers.may_read(visitor, stream)
         rating = validate(_Body, parse_object(await read_json_body(request, self._body_s))).rating
         who = (stream.sid, caller.user, caller.session)
         before = self._ratings.pop(who, None)
