@@ -85,7 +85,8 @@ async def test_with_if_match_only_that_version_is_changed(operator: Operator) ->
         ("PATCH", FLAG, {}, {"wings": 2}, 400, "INVALID_REQUEST", None),
         ("PATCH", FLAG, {}, [], 400, "INVALID_JSON", None),
         ("PATCH", "/admin/flags/flying", {}, {}, 404, "NOT_FOUND", None),
-        ("POST", "/admin/tenants/reload", {}, {}, 404, "NOT_FOUND", None),
+        ("POST", "/admin/tenants/reload", {"X-Actor": ""}, {}, 400, "INVALID_REQUEST", "X-Actor"),
+        ("GET", "/admin/tenants/reload", {}, None, 405, "METHOD_NOT_ALLOWED", None),
     ],
 )
 async def test_what_is_refused(
@@ -100,6 +101,24 @@ async def test_what_is_refused(
     if status == 401:
         assert seen.headers["WWW-Authenticate"] == "Bearer"
     assert (await operator.flag())["version"] == 0
+
+
+async def test_tenants_are_read_again_or_left_as_they_are(tmp_path: Path) -> None:
+    """A file that is wrong changes nothing, and the operator is told what is wrong with it."""
+    path = tmp_path / "tenants.toml"
+    path.write_text('[tenants.acme]\npriority = "premium"\n')
+    port, settings = admin()
+    async with house(GATEWAY_TENANTS__FILE=str(path), **settings) as gateway, aiohttp.ClientSession() as web:
+        operator = Operator(web, port)
+        path.write_text('[tenants.acme]\npriority = "standard"\n[tenants.beta]\n')
+        seen = await operator.ask("POST", "/admin/tenants/reload")
+        assert (seen.status, seen.json()) == (200, {"reloaded": True})
+        assert len(gateway.tenants.now) == 2
+        path.write_text("[tenants.acme\n")
+        seen = await operator.ask("POST", "/admin/tenants/reload")
+        assert (seen.status, seen.json()["code"]) == (400, "INVALID_REQUEST")
+        assert "tenants.toml" in seen.json()["message"]
+        assert len(gateway.tenants.now) == 2
 
 
 async def test_a_body_that_is_too_large_is_413(operator: Operator) -> None:
