@@ -9,7 +9,7 @@ from gateway.request import Caps, StreamRequest
 from gateway.resilience.continuation import Continuation
 from gateway.resilience.deadline import Deadline
 from gateway.resilience.remembering import Brief, Remembering
-from gateway.settings import Settings, SettingsError
+from gateway.settings import Output, Settings, SettingsError
 from gateway.sources.base import Source
 from gateway.sources.local import LocalSource
 from gateway.sources.openai import DEFAULT_BASE_URL, OpenAISource
@@ -29,8 +29,7 @@ HOME = Path(__file__).parent.parent.parent
 def make_catalog(settings: Settings, turn: Turn, remembering: Remembering, metrics: Metrics) -> Catalog:
     """The source that is configured, with its timers, and a pipeline for each request."""
 
-    output = settings.output
-    caps = Caps(output.max_words, output.max_tokens, output.max_bytes, output.max_s)
+    caps = caps_by(settings.output)
 
     def make_pipeline(source: Source, request: StreamRequest) -> Pipeline:
         most = settings.stream.max_output_bytes
@@ -89,3 +88,8 @@ def documents(names: list[str], home: Path = HOME) -> list[Path]:
             log.warning("local.documents: %s is not there", name)
         paths += sorted(path.glob("*.md")) if path.is_dir() else [path]
     return paths
+
+
+def caps_by(output: Output) -> Caps:
+    """How long an answer may become where its tenant does not say."""
+    return Caps(output.max_words, output.max_tokens, output.max_bytes, output.max_s)
