@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from gateway.admission.addresses import Proxies, is_here
 from gateway.admission.attempts import Attempts
@@ -17,8 +18,10 @@ from gateway.errors import Code, GatewayError
 from gateway.hub import Hub
 from gateway.settings import Limits as LimitSettings
 from gateway.settings import Settings, SettingsError
+from gateway.stores.keys import Keys
 from gateway.stores.redis import RedisStore
 from gateway.stores.tickets_memory import MemoryTickets
+from gateway.stores.tickets_redis import RedisTickets
 from gateway.streams.stream import Stream
 from gateway.tickets import TicketStore
 
@@ -40,6 +43,13 @@ class Tenancy:
         """Where that tenant is told of its streams, as it is said now."""
         found = self.registry.now.named(tenant)
         return None if found is None else found.webhook
+
+    async def reload(self) -> dict[str, Any]:
+        """Read the tenants again. Raises `INVALID_REQUEST`, with what is wrong, where nothing changed."""
+        wrong = self.registry.reload()
+        if wrong:
+            raise GatewayError(Code.INVALID_REQUEST, wrong)
+        return {"tenants": len(self.registry.now)}
 
     def watch(self, hub: Hub) -> None:
         """After a change, end what runs for a credential that is good no more: it may have been lost to somebody."""
@@ -92,4 +102,7 @@ def _is_local(host: str) -> bool:
 def _ticket_store(settings: Settings, shared: RedisStore | None) -> TicketStore:
     stream = settings.stream
     running_s = stream.total_s + stream.follower_s + stream.grace_max_s
-    return MemoryTickets(unused_s=TICKET_S, used_s=running_s + stream.retention_s)
+    used_s = running_s + stream.retention_s
+    if shared is None:
+        return MemoryTickets(unused_s=TICKET_S, used_s=used_s)
+    return RedisTickets(shared.courier, Keys(settings.redis.prefix), unused_s=TICKET_S, used_s=used_s)
