@@ -149,7 +149,7 @@ class Gateway:
         callers = Callers(self._tenancy.identity, self.tenants)
         entrance = Entrance(self.hub, self.catalog, self._entering.door, self._memories.likings, tickets)
         refusals = Refusals(dialects, self._heart.retry_ms, self.metrics)
-        self._operator = Operator(settings, self.rolling.flags, refusals, self._tenancy.reload)
+        self._operator = Operator(settings, self.rolling.flags, refusals, self.tenants.reload)
         middlewares = [refusals.answered, Preflights(self.tenants).answered]
         app = web.Application(middlewares=middlewares, client_max_size=settings.server.max_body_bytes)
         app.on_response_prepare.append(refusals.sign)

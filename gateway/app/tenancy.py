@@ -2,7 +2,6 @@
 
 import logging
 from pathlib import Path
-from typing import Any
 
 from gateway.admission.addresses import Proxies, is_here
 from gateway.admission.attempts import Attempts
@@ -43,13 +42,6 @@ class Tenancy:
         """Where that tenant is told of its streams, as it is said now."""
         found = self.registry.now.named(tenant)
         return None if found is None else found.webhook
-
-    async def reload(self) -> dict[str, Any]:
-        """Read the tenants again. Raises `INVALID_REQUEST`, with what is wrong, where nothing changed."""
-        wrong = self.registry.reload()
-        if wrong:
-            raise GatewayError(Code.INVALID_REQUEST, wrong)
-        return {"tenants": len(self.registry.now)}
 
     def watch(self, hub: Hub) -> None:
         """After a change, end what runs for a credential that is good no more: it may have been lost to somebody."""
