@@ -28,9 +28,7 @@ HOME = Path(__file__).parent.parent.parent
 
 def make_catalog(settings: Settings, turn: Turn, remembering: Remembering, metrics: Metrics) -> Catalog:
     """The source that is configured, with its timers, and a pipeline for each request."""
-
-    output = settings.output
-    caps = Caps(output.max_words, output.max_tokens, output.max_bytes, output.max_s)
+    caps = caps_of(settings)
 
     def make_pipeline(source: Source, request: StreamRequest) -> Pipeline:
         most = settings.stream.max_output_bytes
@@ -70,6 +68,12 @@ def make_catalog(settings: Settings, turn: Turn, remembering: Remembering, metri
     if chosen.configured and chosen.continue_models:
         source = Continuation(source, continue_max=chosen.continue_max, total_s=stream.total_s, metrics=metrics)
     return Catalog(source, offer, make_pipeline, models=models, default_model=default)
+
+
+def caps_of(settings: Settings) -> Caps:
+    """How long an answer may become where its tenant does not say."""
+    output = settings.output
+    return Caps(output.max_words, output.max_tokens, output.max_bytes, output.max_s)
 
 
 def upstream_route(settings: Settings) -> Route:

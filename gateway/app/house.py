@@ -8,7 +8,8 @@ from importlib.metadata import version
 from aiohttp import web
 
 from gateway.admission.door import Door
-from gateway.app.answers import make_catalog
+from gateway.admission.questions import Questions
+from gateway.app.answers import caps_of, make_catalog
 from gateway.app.operator import Operator
 from gateway.app.remembering import Memories
 from gateway.app.rolling import Rolling
@@ -135,7 +136,7 @@ class Gateway:
         durable = (lambda: True) if shared is None else (lambda: shared.durable)
         delivery = Delivery(self._heart, self._turn, self._manners(), self.metrics, durable)
         body_s = settings.server.body_s
-        entrance = Entrance(self.hub, self.catalog, Door(self.rolling.rollout), self._memories.likings)
+        entrance = Entrance(self.hub, self.catalog, self._make_door(), self._memories.likings, self.metrics)
         refusals = Refusals(dialects, self._heart.retry_ms, self.metrics)
         self._operator = Operator(settings, self.rolling.flags, refusals)
         app = web.Application(middlewares=[refusals.answered], client_max_size=settings.server.max_body_bytes)
@@ -164,6 +165,10 @@ class Gateway:
             ("POST", "/stream"): refusals.guard(streams.open_by_post),
             ("POST", "/v1/chat/completions"): refusals.guard(compatible.complete),
         }
+
+    def _make_door(self) -> Door:
+        asked = self.settings.input
+        return Door(self.rolling.rollout, Questions(asked.max_chars, asked.max_messages), caps_of(self.settings))
 
     def _manners(self) -> Manners:
         delivery = self.settings.delivery

@@ -19,6 +19,7 @@ from gateway.hub import Hub, Key
 from gateway.pipeline import Pipeline
 from gateway.request import OnDisconnect, StreamRequest
 from gateway.streams.stream import Stream
+from gateway.telemetry.metrics import Metrics
 
 
 class Entered(NamedTuple):
@@ -32,11 +33,12 @@ class Entered(NamedTuple):
 class Entrance:
     """Through the door, and into the hub."""
 
-    def __init__(self, hub: Hub, catalog: Catalog, door: Door, likings: Likings) -> None:
+    def __init__(self, hub: Hub, catalog: Catalog, door: Door, likings: Likings, metrics: Metrics) -> None:
         self._hub = hub
         self._catalog = catalog
         self._door = door
         self._likings = likings
+        self._metrics = metrics
 
     async def open(
         self,
@@ -73,6 +75,8 @@ class Entrance:
             admit=partial(self._door.admit, visitor) if self._door.counts(visitor) else None,
             admit_s=time.monotonic() - arrived,
         )
+        if opening.fresh:
+            self._metrics.answered(dialect.name, "stream" if streamed else "plain")
         if opening.permit.standing is not None:
             carry(request, standing_headers(opening.permit.standing))
         return Entered(opening.stream, pipeline, arrived if opening.fresh else None)

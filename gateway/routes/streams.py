@@ -7,6 +7,7 @@ import orjson
 from aiohttp import web
 
 from gateway.delivery.http import Delivery, Reading, stream_headers
+from gateway.delivery.plain import answer_plainly, wants_plain
 from gateway.dialects.base import Dialect
 from gateway.dialects.native import NativeDialect
 from gateway.errors import Code, GatewayError
@@ -62,14 +63,15 @@ class StreamRoutes:
         """`POST /stream`: a new stream, or one to come back to (`Last-Event-ID`, idempotency key)."""
         arrived = time.monotonic()
         dialect = self._dialect_of(request)
-        asked = self._native.parse(await read_json_body(request, self._body_s), _unread(dialect))
+        asked = self._native.parse(await read_json_body(request, self._body_s), _unread(request, dialect))
         return await self._open(request, asked, dialect, arrived)
 
     async def open_by_get(self, request: web.Request) -> web.StreamResponse:
         """`GET /stream?query=…`: the same for EventSource, which cannot POST."""
         fields = {name: value for name, value in request.query.items() if name not in CONTROLS}
         dialect = self._dialect_of(request)
-        return await self._open(request, self._native.parse_query(fields, _unread(dialect)), dialect, time.monotonic())
+        asked = self._native.parse_query(fields, _unread(request, dialect))
+        return await self._open(request, asked, dialect, time.monotonic())
 
     async def attach(self, request: web.Request) -> web.StreamResponse:
         """`GET /stream/{sid}`: read a stream that exists, from `Last-Event-ID` on or from its beginning."""
@@ -108,14 +110,17 @@ class StreamRoutes:
         if place is not None:
             return await self._come_back(request, place.sid, place, dialect, visitor.caller)
         detach = "detach" in request.query
+        plain = wants_plain(request)
         entered = await self._entrance.open(
-            request, asked, visitor, dialect, arrived=arrived, streamed=True, detach=detach
+            request, asked, visitor, dialect, arrived=arrived, streamed=detach or not plain, detach=detach
         )
         stream = entered.stream
         if detach:
             body = orjson.dumps({"stream_id": stream.sid, "state": stream.state.value})
             return web.Response(status=202, body=body, headers=stream_headers(stream), content_type="application/json")
         with self._hub.reading(stream):
+            if plain:
+                return await answer_plainly(stream, dialect)
             return await self._delivery.deliver(
                 request, Reading(stream, dialect, None, bare, entered.asked_at, entered.pipeline.source.name)
             )
@@ -130,6 +135,8 @@ class StreamRoutes:
             self._metrics.resumed("expired" if error.code is Code.STREAM_EXPIRED else "denied", 0)
             raise
         with self._hub.reading(stream):
+            if wants_plain(request):
+                return await answer_plainly(stream, dialect)
             return await self._delivery.deliver(request, Reading(stream, dialect, place, bare))
 
     def _dialect_of(self, request: web.Request) -> Dialect:
@@ -164,6 +171,6 @@ def unnamed(request: web.Request) -> bool:
     return value == "unnamed"
 
 
-def _unread(dialect: Dialect) -> OnDisconnect:
-    """Who cannot come back has left for good."""
-    return OnDisconnect.GRACE if dialect.resumable else OnDisconnect.CANCEL
+def _unread(request: web.Request, dialect: Dialect) -> OnDisconnect:
+    """Who cannot come back has left for good; who waits for a plain answer hears of its stream when it has ended."""
+    return OnDisconnect.GRACE if dialect.resumable and not wants_plain(request) else OnDisconnect.CANCEL
