@@ -1,4 +1,4 @@
-"""The command line: serve, check, tail. Arguments only; what they do stands elsewhere."""
+"""The command line: serve, check, tail, keys. Arguments only; what they do stands elsewhere."""
 
 import argparse
 import asyncio
@@ -13,9 +13,11 @@ from pathlib import Path
 import uvloop
 
 from gateway import __version__, flags_cli
+from gateway.admission.keys import digest_of, new_key, written
 from gateway.app.answers import HOME, upstream_route
 from gateway.app.house import Gateway
 from gateway.app.telling import own_target
+from gateway.app.tenancy import registry_of
 from gateway.settings import NOT_YET, Settings, SettingsError, load
 from gateway.tail import tail
 from gateway.telemetry import logs
@@ -64,7 +66,35 @@ def _parser() -> argparse.ArgumentParser:
     follow.set_defaults(run=lambda options: asyncio.run(tail(options)))
     flags_cli.add_to(commands)
     commands.choices["flags"].set_defaults(run=lambda options: asyncio.run(flags_cli.flags(options)))
+    _add_keys(commands.add_parser("keys", help="make an API key for the tenants file, or the digest of one"))
     return parser
+
+
+def _add_keys(keys: argparse.ArgumentParser) -> None:
+    verbs = keys.add_subparsers(required=True, metavar="VERB")
+    new = verbs.add_parser("new", help="print a new key, which is kept nowhere, and its line for the tenants file")
+    new.add_argument("--tenant", metavar="NAME", help="whose key it is, for the line")
+    new.set_defaults(run=_new_key)
+    hashed = verbs.add_parser("hash", help="read a key from standard input, and print its line for the tenants file")
+    hashed.set_defaults(run=_hash_key)
+
+
+def _new_key(options: argparse.Namespace) -> int:
+    key = new_key()
+    where = f"tenants.{options.tenant}" if options.tenant else "the tenant's table"
+    print(key)
+    print(f"# Kept nowhere: note it now. In the tenants file, under [{where}], among its keys:")
+    print(f'"{written(digest_of(key))}"')
+    return 0
+
+
+def _hash_key(options: argparse.Namespace) -> int:
+    key = sys.stdin.readline().strip()
+    if not key:
+        print("no key came on standard input", file=sys.stderr)
+        return 2
+    print(f'"{written(digest_of(key))}"')
+    return 0
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -85,6 +115,7 @@ def _check(options: argparse.Namespace) -> int:
     if settings.openai.configured:
         upstream_route(settings)
     own_target(settings)
+    registry_of(settings)
     for section, values in settings.model_dump(mode="json").items():
         print(f"[{section}]")
         for name, value in values.items():
@@ -128,6 +159,7 @@ async def _run(settings: Settings, handler: logs.QueuedLines) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, gateway.stop)
+    loop.add_signal_handler(signal.SIGHUP, gateway.tenants.reload)
     for name in _unheard():
         log.warning("%s is set, but this version does not act on it", name)
     # What is alive now lives as long as the process: the collector need not look at it again and again.

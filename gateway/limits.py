@@ -4,7 +4,11 @@ from typing import NamedTuple, Protocol
 
 
 class Window(NamedTuple):
-    """At most `limit` requests in any `window_s` seconds, for `who` in `scope` (ip, session, user, tenant, global)."""
+    """At most `limit` requests (1 or more) in `window_s` seconds, for `who` in `scope`.
+
+    Scopes are ip, session, user, tenant and global. `who` may be any string, of any length; a session's or a user's
+    begins with its tenant, so that no two share one.
+    """
 
     scope: str
     who: str
@@ -55,7 +59,8 @@ class Standing(NamedTuple):
 class Verdict(NamedTuple):
     """What the keeper says to a charge: it is taken (`refused` is None), or nothing of it is.
 
-    A taken charge whose slots were not all free has none of them (`has_slots` is false), and its stream waits.
+    A taken charge whose slots were not all free has only those that nobody waits for (`has_slots` is false), and its
+    stream waits for the rest; whether it gets them or not, it must `leave` in the end.
     """
 
     refused: Window | Slots | Budget | None
@@ -78,11 +83,12 @@ class Limiter(Protocol):
         """Count a new stream, or refuse it and count nothing.
 
         With `may_wait` a stream may be taken without its slots where those that `waits` are full; without it that is
-        a refusal. Without `take` no slot is taken: this process has none to give.
+        a refusal. Without `take` it waits in any case: this process has none to give. Slots that nobody waits for are
+        taken at once even so, or a client with one slot could fill the room where streams wait.
         """
 
     async def take(self, sid: str, slots: tuple[Slots, ...]) -> bool:
-        """Take all of `slots` for a stream that waited, or none of them; whether it has them."""
+        """Take all of `slots` for a stream that waited, or none besides those it has; whether it has them all."""
 
     def adopt(self, sid: str, slots: tuple[Slots, ...]) -> None:
         """A stream that another process began runs here now, and keeps its slots whatever the count; never waits."""

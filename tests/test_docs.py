@@ -22,6 +22,7 @@ from gateway.routes.streams import CONTROLS
 from gateway.settings import NOT_YET, PREFIX, Section, Settings, load
 from gateway.stores.keys import Keys
 from gateway.telemetry.prometheus import PrometheusMetrics
+from gateway.webhooks.message import TYPES
 from tests.documents import DOCUMENTS, ROOT, anchors, blocks, links, names_in, prose_of, table, text_of
 from tests.doubles import stream_of
 
@@ -30,11 +31,21 @@ UNITS = {"_per_s": "tokens/s", "_bytes": "bytes", "_ms": "ms", "_s": "s"}
 COUNTED = {
     "attempts": "times",
     "backlog": "connections",
+    "concurrent_global": "streams",
+    "concurrent_per_client": "streams",
     "continue_max": "times",
     "max_connections": "connections",
     "max_events": "events",
     "max_streams": "streams",
-    "max_waiting": "messages",
+    "open_requests_per_ip": "requests",
+    "requests_global": "requests",
+    "requests_per_ip": "requests",
+    "requests_per_session": "requests",
+    "requests_per_user": "requests",
+    "tokens_per_day_global": "tokens",
+    "premium_run": "times",
+    "queue.max_waiting": "streams",
+    "webhooks.max_waiting": "messages",
 }
 FREE_FORM = {"status", "metadata", "citation", "warning", "progress", "results"}
 SAMPLES: list[events.Event] = [
@@ -72,9 +83,10 @@ def settings() -> dict[str, tuple[str, str]]:
     return found
 
 
-def unit_of(name: str) -> str:
+def unit_of(section: str, name: str) -> str:
     """The unit that a setting's name ends with, or what it counts."""
-    return COUNTED.get(name) or next((unit for end, unit in UNITS.items() if name.endswith(end)), "")
+    counted = COUNTED.get(f"{section}.{name}") or COUNTED.get(name)
+    return counted or next((unit for end, unit in UNITS.items() if name.endswith(end)), "")
 
 
 def test_every_setting_is_in_the_table_with_its_default_unit_and_variable() -> None:
@@ -85,7 +97,7 @@ def test_every_setting_is_in_the_table_with_its_default_unit_and_variable() -> N
     for full, (section, name) in settings().items():
         row = rows[full]
         assert json.loads(row["Default"].strip("`")) == defaults[section][name], full
-        assert row["Unit"] == unit_of(name), full
+        assert row["Unit"] == unit_of(section, name), full
         assert row["Environment"] == f"`{PREFIX}{section}__{name}`".upper(), full
         assert row["Meaning"].endswith((".", "…")), full
 
@@ -106,7 +118,10 @@ def test_every_setting_that_a_document_names_exists() -> None:
     sections = "|".join(Settings.model_fields)
     for path in DOCUMENTS:
         for name in re.findall(rf"`((?:{sections})\.[a-z]\w*)`", prose_of(path)):
-            assert name in settings() or (ROOT / "gateway" / name).exists() or name.endswith(".py"), (path.name, name)
+            assert name in {*settings(), *TYPES} or (ROOT / "gateway" / name).exists() or name.endswith(".py"), (
+                path.name,
+                name,
+            )
 
 
 def test_every_error_code_is_in_the_table() -> None:
@@ -185,6 +200,7 @@ def test_every_key_in_redis_is_in_the_table() -> None:
     built |= {keys.log("SID"), keys.meta("SID")}
     built |= {keys.lease("ID"), keys.beats("ID"), keys.inbox("ID"), keys.streams("ID")}
     built |= {keys.idempotency(owner, "k"), keys.mine(owner), keys.orphans(owner, "s")}
+    built |= {keys.window("ip", "w", 60), keys.slots("tenant", "t"), keys.budget("tenant", "t", 1)}
     verbs = [name for name in vars(Keys) if not name.startswith("_")]
     assert len(built) == len(verbs) + 3
     listed = set(table("operations.md", "Key", "Type", "Holds", "Kept"))

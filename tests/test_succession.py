@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from gateway.admission.permit import FREE, Permit
 from gateway.errors import Code, GatewayError
 from gateway.events import NOT_DURABLE, SUPERSEDED, Completed, Event, Failed, Opened, Status, Text
 from gateway.hub import Hub
@@ -45,7 +46,7 @@ class ExactSource(ScriptedSource):
 class Process:
     """A hub, its succession and a scripted store; time by hand."""
 
-    def __init__(self, max_streams: int = 100) -> None:
+    def __init__(self, max_streams: int = 100, adopt: Callable[[Stream], Permit] = lambda stream: FREE) -> None:
         self.loop = ManualLoop()
         self.metrics = RecordingMetrics()
         self.store = ScriptedStore()
@@ -56,7 +57,12 @@ class Process:
         self.serves = True
         self.told: list[Event] = []
         self.succession = Succession(
-            self.hub, self.store, revive=self.revive, tell_readers=self.told.append, metrics=self.metrics
+            self.hub,
+            self.store,
+            revive=self.revive,
+            tell_readers=self.told.append,
+            metrics=self.metrics,
+            adopt=adopt,
         )
         self.hub.share(self.store, self.succession)
 

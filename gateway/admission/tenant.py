@@ -38,11 +38,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class WebhookTarget:
-    """Where a tenant is told of its streams; empty `events` are all of them. Each secret signs each message."""
+    """Where a tenant is told of its streams. Each message is signed with every secret, so that one can be renewed."""
 
     url: str
     secrets: tuple[SecretStr, ...]
     events: tuple[str, ...] = ()
+    """Those that it wants to hear of; empty is all."""
 
 
 @dataclass(frozen=True, slots=True)

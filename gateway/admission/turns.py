@@ -20,9 +20,6 @@ ASK_AGAIN_S = 0.25
 TELL_AGAIN_S = 1.0
 """The least between two words to the same stream about its place."""
 
-QUEUED = "queued"
-"""The state of a `status` that says how a stream stands."""
-
 WAITING = "waiting for a free stream"
 COMING = "its turn has come"
 
@@ -162,8 +159,8 @@ class Turns:
         try:
             return not permit.shared or await self._limiter.take(permit.sid, permit.charge.slots)
         except Exception:
+            # No reason to lose a place: it is asked for again, for as long as it has patience.
             log.exception("slots could not be taken", extra={"stream_id": permit.sid})
-            self._fail(permit, GatewayError(Code.INTERNAL), "left")
             return False
 
     def _grant(self, permit: HeldPermit, place: Place, tried: Tried) -> None:
@@ -195,7 +192,7 @@ class Turns:
         estimated_s = self.lives.estimate_s(position, permit.shared) if position else 0
         try:
             details = {"position": position, "estimated_s": estimated_s}
-            stream.aside(Status(QUEUED, WAITING if position else COMING, details))
+            stream.aside(Status("queued", WAITING if position else COMING, details))
         except GatewayError as error:
             # There is no room even for this; it is that stream's end, and nobody else's.
             self._fail(permit, error, "left")

@@ -1,9 +1,21 @@
 """Visitor: who stands at the door, as far as what it showed can be believed."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from gateway.admission.tenant import Tenant
 from gateway.request import Caller
+
+
+class Trust(StrEnum):
+    """How far a visitor is believed about its user and session."""
+
+    BELIEVED = "believed"
+    """It speaks for whom it likes: a tenant's own backend, or whoever is on this machine."""
+    PROVED = "proved"
+    """Its user was proved, and its session where that was; it may not name another."""
+    STRANGER = "stranger"
+    """It has no user, and a session that only it can know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +30,15 @@ class Visitor:
     """What it showed, by a name that is no secret: a stream ends when that is good no more."""
     ticket: str = ""
     """The digest of the ticket that it showed; it opens one stream, and then is good for that one only."""
+    bound: str = ""
+    """The stream that the ticket has opened, where it has."""
+    trust: Trust = Trust.BELIEVED
+
+    def may_read_what(self, owner: Caller) -> bool:
+        """Whether it may attach to, or cancel, a stream of `owner`.
+
+        What a tenant's backend opened for nobody in particular is read by nobody but the backend.
+        """
+        if self.trust is Trust.BELIEVED or self.ticket:
+            return self.caller.may_read_what(owner)
+        return self.caller.opened(owner)

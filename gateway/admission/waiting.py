@@ -6,7 +6,7 @@ from collections.abc import Callable
 from gateway.admission.line import Line
 from gateway.admission.permit import HeldPermit
 from gateway.admission.refusal import refusal
-from gateway.admission.turns import QUEUED, Turns
+from gateway.admission.turns import Turns
 from gateway.errors import Code, GatewayError
 from gateway.events import Status
 from gateway.limits import Charge, Limiter, Slots
@@ -133,5 +133,5 @@ class WaitingRoom:
 
 def still_waits(stream: Stream) -> bool:
     """Whether the last that its log says of its turn is that it is yet to come."""
-    told = [event for event in stream.events() if isinstance(event, Status) and event.state == QUEUED]
+    told = [event for event in stream.events() if isinstance(event, Status) and event.state == "queued"]
     return bool(told) and not stream.content_events and told[-1].details.get("position", 0) > 0

@@ -15,6 +15,7 @@ from gateway.app.remembering import Memories
 from gateway.app.rolling import Rolling
 from gateway.app.sharing import shared_by
 from gateway.app.telling import make_teller
+from gateway.app.tenancy import Tenancy
 from gateway.delivery.connection import Patience
 from gateway.delivery.heart import Heart
 from gateway.delivery.http import Delivery, Manners
@@ -24,7 +25,10 @@ from gateway.dialects.base import Dialect
 from gateway.dialects.native import NativeDialect
 from gateway.dialects.openai import OpenAIDialect
 from gateway.hub import Hub
+from gateway.routes.callers import Callers
+from gateway.routes.cors import Preflights
 from gateway.routes.entrance import Entrance
+from gateway.routes.feedback import FeedbackRoutes
 from gateway.routes.health import HealthRoutes
 from gateway.routes.openai import OpenAIRoutes
 from gateway.routes.openapi import DescriptionRoutes
@@ -33,6 +37,7 @@ from gateway.routes.preferences import PreferenceRoutes
 from gateway.routes.refusals import Refusals
 from gateway.routes.sessions import SessionRoutes
 from gateway.routes.streams import StreamRoutes
+from gateway.routes.tickets import TicketRoutes
 from gateway.settings import Settings
 from gateway.stores.memory import MemoryStore
 from gateway.stores.redis import RedisStore
@@ -85,6 +90,9 @@ class Gateway:
             )
             self._turn.doubt = self._shared.pulse.stood_still
         self.hub = Hub(self._store, bounds=bounds, max_streams=stream.max_streams, metrics=self.metrics)
+        self._tenancy = Tenancy(settings, self._shared)
+        self._tenancy.watch(self.hub)
+        self.tenants = self._tenancy.registry
         self.rolling = Rolling(settings, self._shared, self.metrics)
         self.hub.witnesses.append(self.rolling.rollback)
         self._memories = Memories(settings, self._shared)
@@ -107,9 +115,9 @@ class Gateway:
                 metrics=self.metrics,
             )
             self.hub.share(self._shared, self._succession)
-        self._teller = make_teller(settings, lambda _tenant: None, self.metrics)
-        if settings.webhooks.url:
-            self.hub.witnesses.append(self._teller)
+        self._teller = make_teller(settings, self._tenancy.webhook_of, self.metrics)
+        self.hub.witnesses.append(self._teller)
+        self.rolling.rollback.on_rollback = self._teller.rolled_back
         self._lag = LagMeter(self.metrics)
         application, shortcuts = self._make_application()
         self._runner = GatewayRunner(
@@ -136,10 +144,15 @@ class Gateway:
         durable = (lambda: True) if shared is None else (lambda: shared.durable)
         delivery = Delivery(self._heart, self._turn, self._manners(), self.metrics, durable)
         body_s = settings.server.body_s
-        entrance = Entrance(self.hub, self.catalog, self._make_door(), self._memories.likings, self.metrics)
+        tickets = self._tenancy.tickets
+        callers = Callers(self._tenancy.identity, self.tenants)
+        entrance = Entrance(
+            self.hub, self.catalog, self._make_door(), self._memories.likings, tickets, metrics=self.metrics
+        )
         refusals = Refusals(dialects, self._heart.retry_ms, self.metrics)
         self._operator = Operator(settings, self.rolling.flags, refusals)
-        app = web.Application(middlewares=[refusals.answered], client_max_size=settings.server.max_body_bytes)
+        middlewares = [refusals.answered, Preflights(self.tenants).answered]
+        app = web.Application(middlewares=middlewares, client_max_size=settings.server.max_body_bytes)
         app.on_response_prepare.append(refusals.sign)
         streams = StreamRoutes(
             self.hub,
@@ -147,17 +160,20 @@ class Gateway:
             dialects,
             native,
             entrance,
+            callers,
             body_s=body_s,
             metrics=self.metrics,
         )
-        compatible = OpenAIRoutes(self.hub, self.catalog, delivery, openai, entrance, body_s=body_s)
+        compatible = OpenAIRoutes(self.hub, self.catalog, delivery, openai, entrance, callers, body_s=body_s)
         health = HealthRoutes(
             self.hub, self._store, self.catalog, self._heart, self._lag, self.metrics, shared=self._shared
         )
+        feedback = FeedbackRoutes(self.hub, callers, self.rolling.rollback.rated, body_s=body_s)
         pages = PageRoutes()
-        sessions = SessionRoutes(self._memories.sessions)
-        preferences = PreferenceRoutes(self._memories.likings, body_s=body_s)
-        for routes in (streams, compatible, sessions, preferences, health, pages):
+        sessions = SessionRoutes(callers, self._memories.sessions)
+        preferences = PreferenceRoutes(callers, self._memories.likings, body_s=body_s)
+        ticketing = TicketRoutes(callers, tickets, body_s=body_s)
+        for routes in (ticketing, streams, compatible, feedback, sessions, preferences, health, pages):
             app.add_routes(routes.table())
         if settings.server.docs:
             app.add_routes(DescriptionRoutes(pages).table())

@@ -10,6 +10,7 @@ from aiohttp import web
 from gateway.admission.door import Door
 from gateway.admission.preferences import Likings, preferring
 from gateway.admission.standing import standing_headers
+from gateway.admission.tickets import Tickets
 from gateway.admission.visitor import Visitor
 from gateway.catalog import Catalog
 from gateway.delivery.response import carry
@@ -33,11 +34,14 @@ class Entered(NamedTuple):
 class Entrance:
     """Through the door, and into the hub."""
 
-    def __init__(self, hub: Hub, catalog: Catalog, door: Door, likings: Likings, metrics: Metrics) -> None:
+    def __init__(
+        self, hub: Hub, catalog: Catalog, door: Door, likings: Likings, tickets: Tickets, *, metrics: Metrics
+    ) -> None:
         self._hub = hub
         self._catalog = catalog
         self._door = door
         self._likings = likings
+        self._tickets = tickets
         self._metrics = metrics
 
     async def open(
@@ -54,7 +58,7 @@ class Entrance:
         """The stream that answers `asked`: a new one, or the one that the same key opened before.
 
         `streamed` says that the client wants it as it grows, `detach` that it does not wait for it.
-        Raises whatever the door and the hub refuse with.
+        Raises whatever the door and the hub refuse with, and `TicketUsedError` where another opening was quicker.
         """
         key = idempotency_key(request, asked)
         if detach:
@@ -66,15 +70,21 @@ class Entrance:
             stored = await self._likings.of(visitor.caller) if user is not None else None
             asked = preferring(asked, stored, liked)
         pipeline = self._catalog.pipeline_for(asked)
-        opening = await self._hub.open(
+        admit = partial(self._door.admit, visitor) if visitor.ticket or self._door.counts(visitor) else None
+        open_with = partial(
+            self._hub.open,
             asked,
             visitor.caller,
             pipeline,
             dialect=dialect.name,
             key=key,
-            admit=partial(self._door.admit, visitor) if self._door.counts(visitor) else None,
             admit_s=time.monotonic() - arrived,
         )
+        if visitor.ticket and admit is not None:
+            async with self._tickets.used_by(visitor.ticket, admit) as admit_once:
+                opening = await open_with(admit=admit_once)
+        else:
+            opening = await open_with(admit=admit)
         if opening.fresh:
             self._metrics.answered(dialect.name, "stream" if streamed else "plain")
         if opening.permit.standing is not None:

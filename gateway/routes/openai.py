@@ -12,7 +12,7 @@ from gateway.dialects.openai import OpenAIDialect
 from gateway.errors import Code, GatewayError
 from gateway.hub import Hub
 from gateway.routes.bodies import read_json_body
-from gateway.routes.callers import visitor_of
+from gateway.routes.callers import Callers
 from gateway.routes.entrance import Entrance
 from gateway.routes.streams import place_of
 
@@ -27,6 +27,7 @@ class OpenAIRoutes:
         delivery: Delivery,
         dialect: OpenAIDialect,
         entrance: Entrance,
+        callers: Callers,
         *,
         body_s: float,
     ) -> None:
@@ -35,6 +36,7 @@ class OpenAIRoutes:
         self._delivery = delivery
         self._dialect = dialect
         self._entrance = entrance
+        self._callers = callers
         self._body_s = body_s
 
     def table(self) -> list[web.RouteDef]:
@@ -47,9 +49,10 @@ class OpenAIRoutes:
     async def complete(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/chat/completions`."""
         arrived = time.monotonic()
+        visitor = await self._callers.visitor(request)
         body = await read_json_body(request, self._body_s)
         asked, streamed = self._dialect.read(body)
-        visitor = visitor_of(request, asked)
+        visitor, asked = self._callers.asking(visitor, asked)
         if place_of(request) is not None:
             raise GatewayError(
                 Code.INVALID_EVENT_ID, "streams of this dialect cannot be resumed; attach at /stream/{stream id}"
@@ -64,6 +67,7 @@ class OpenAIRoutes:
 
     async def models(self, request: web.Request) -> web.Response:
         """`GET /v1/models`."""
+        await self._callers.visitor(request)
         names = await self._catalog.models()
         data = [{"id": name, "object": "model", "created": 0, "owned_by": "sse-gateway"} for name in names]
         return web.Response(body=orjson.dumps({"object": "list", "data": data}), content_type="application/json")

@@ -9,13 +9,14 @@ from gateway.dialects.preferences import parse_preferences, told
 from gateway.errors import Code, GatewayError
 from gateway.request import Caller, Preferences
 from gateway.routes.bodies import read_json_body
-from gateway.routes.callers import caller_of
+from gateway.routes.callers import Callers
 
 
 class PreferenceRoutes:
     """Read them, set them. Times in seconds."""
 
-    def __init__(self, likings: Likings, *, body_s: float) -> None:
+    def __init__(self, callers: Callers, likings: Likings, *, body_s: float) -> None:
+        self._callers = callers
         self._likings = likings
         self._body_s = body_s
 
@@ -28,22 +29,21 @@ class PreferenceRoutes:
 
     async def read(self, request: web.Request) -> web.Response:
         """`GET /preferences`: what the user said last, null where nothing. Raises `STORE_AWAY`."""
-        return _answer(await self._likings.read(_user_of(request)))
+        return _answer(await self._likings.read(await self._user(request)))
 
     async def write(self, request: web.Request) -> web.Response:
         """`PUT /preferences`: in place of all that was said before. Raises `INVALID_REQUEST`, `STORE_AWAY`."""
-        caller = _user_of(request)
+        caller = await self._user(request)
         said = parse_preferences(parse_object(await read_json_body(request, self._body_s)), within="")
         await self._likings.write(caller, said)
         return _answer(said)
 
-
-def _user_of(request: web.Request) -> Caller:
-    """The caller. Raises `INVALID_REQUEST` where no user is named: preferences of nobody would be everybody's."""
-    caller = caller_of(request)
-    if caller.user is None:
-        raise GatewayError(Code.INVALID_REQUEST, "user_id is needed", param="user_id")
-    return caller
+    async def _user(self, request: web.Request) -> Caller:
+        """The caller. Raises `INVALID_REQUEST` where no user is named: preferences of nobody would be everybody's."""
+        caller = (await self._callers.visitor(request)).caller
+        if caller.user is None:
+            raise GatewayError(Code.INVALID_REQUEST, "user_id is needed", param="user_id")
+        return caller
 
 
 def _answer(preferences: Preferences) -> web.Response:

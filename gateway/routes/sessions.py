@@ -1,31 +1,34 @@
 """`/sessions/{session}`: what is remembered of a conversation, to be read and forgotten by whoever holds it."""
 
+from dataclasses import replace
+
 import orjson
 from aiohttp import web
 
+from gateway.admission.identity import check_session
 from gateway.errors import Code, GatewayError
 from gateway.request import Caller
-from gateway.routes.callers import caller_of
+from gateway.routes.callers import Callers
 from gateway.sessions import Exchange, SessionStore
 
 
 class SessionRoutes:
     """Read one, delete one. Somebody else's is as unknown as one that never was."""
 
-    def __init__(self, store: SessionStore) -> None:
+    def __init__(self, callers: Callers, store: SessionStore) -> None:
+        self._callers = callers
         self._store = store
 
     def table(self) -> list[web.RouteDef]:
         """The routes."""
-        return [
-            web.get("/sessions/{session}", self.read, allow_head=False),
-            web.delete("/sessions/{session}", self.delete),
-        ]
+        # Any name that a question may give it, braces too.
+        path = "/sessions/{session:[^/]+}"
+        return [web.get(path, self.read, allow_head=False), web.delete(path, self.delete)]
 
     async def read(self, request: web.Request) -> web.Response:
         """`GET /sessions/{session}`: its messages, the oldest first. Raises `SESSION_NOT_FOUND`, `STORE_AWAY`."""
         session = request.match_info["session"]
-        turns = await self._store.read(owner_of(caller_of(request), session), session)
+        turns = await self._store.read(await self._owner(request, session), session)
         if not turns:
             raise GatewayError(Code.SESSION_NOT_FOUND)
         messages = [message for turn in turns for message in _messages(turn)]
@@ -35,19 +38,21 @@ class SessionRoutes:
     async def delete(self, request: web.Request) -> web.Response:
         """`DELETE /sessions/{session}`: forget it. Raises `SESSION_NOT_FOUND`, `STORE_AWAY`."""
         session = request.match_info["session"]
-        if not await self._store.delete(owner_of(caller_of(request), session), session):
+        if not await self._store.delete(await self._owner(request, session), session):
             raise GatewayError(Code.SESSION_NOT_FOUND)
         return web.Response(status=204)
 
+    async def _owner(self, request: web.Request, session: str) -> Caller:
+        """The caller, who may ask for that session. Raises `SESSION_NOT_FOUND` for one who came as another session.
 
-def owner_of(caller: Caller, session: str) -> Caller:
-    """The caller, who may ask for that session. Raises `SESSION_NOT_FOUND` for one who came as another session.
-
-    Where a user is named it is the user's, whatever session it comes from.
-    """
-    if caller.user is None and caller.session is not None and caller.session != session:
-        raise GatewayError(Code.SESSION_NOT_FOUND)
-    return caller
+        Where a user is named it is the user's, whatever session it comes from.
+        """
+        visitor = await self._callers.visitor(request)
+        caller = visitor.caller
+        if caller.user is None and caller.session is not None and caller.session != session:
+            raise GatewayError(Code.SESSION_NOT_FOUND)
+        check_session(replace(visitor, caller=replace(caller, session=session)))
+        return caller
 
 
 def _messages(turn: Exchange) -> list[dict[str, object]]:

@@ -1,27 +1,35 @@
 """The native endpoints: open, attach, resume, cancel."""
 
+import asyncio
 import time
 from typing import Any
 
 import orjson
 from aiohttp import web
 
+from gateway.admission.tickets import TicketUsedError
+from gateway.admission.visitor import Trust, Visitor
 from gateway.delivery.http import Delivery, Reading, stream_headers
 from gateway.delivery.plain import answer_plainly, wants_plain
 from gateway.dialects.base import Dialect
 from gateway.dialects.native import NativeDialect
 from gateway.errors import Code, GatewayError
 from gateway.hub import Hub
-from gateway.request import Caller, OnDisconnect, StreamRequest
+from gateway.request import OnDisconnect, StreamRequest
 from gateway.routes.bodies import read_json_body
-from gateway.routes.callers import caller_of, visitor_of
+from gateway.routes.callers import Callers
 from gateway.routes.entrance import Entrance
 from gateway.streams.ids import SID_PATTERN, Place, parse_place
 from gateway.streams.store import Summary
 from gateway.telemetry.metrics import Metrics
 
-CONTROLS = frozenset(("dialect", "events", "detach", "last_event_id", "idempotency_key"))
-"""Query parameters that say how to be answered, not what is asked."""
+CONTROLS = frozenset(("dialect", "events", "detach", "last_event_id", "idempotency_key", "ticket", "tenant_hash"))
+"""Query parameters that say who asks and how to be answered, not what is asked."""
+
+CREATED_S = 1.0
+"""For the stream of a ticket to be there, when another request is just opening it."""
+
+LOOK_S = 0.02
 
 
 class StreamRoutes:
@@ -34,6 +42,7 @@ class StreamRoutes:
         dialects: dict[str, Dialect],
         native: NativeDialect,
         entrance: Entrance,
+        callers: Callers,
         *,
         body_s: float,
         metrics: Metrics,
@@ -43,6 +52,7 @@ class StreamRoutes:
         self._dialects = dialects
         self._native = native
         self._entrance = entrance
+        self._callers = callers
         self._body_s = body_s
         self._metrics = metrics
 
@@ -62,35 +72,46 @@ class StreamRoutes:
     async def open_by_post(self, request: web.Request) -> web.StreamResponse:
         """`POST /stream`: a new stream, or one to come back to (`Last-Event-ID`, idempotency key)."""
         arrived = time.monotonic()
+        visitor = await self._callers.visitor(request)
         dialect = self._dialect_of(request)
         asked = self._native.parse(await read_json_body(request, self._body_s), _unread(request, dialect))
-        return await self._open(request, asked, dialect, arrived)
+        return await self._open(request, asked, dialect, visitor, arrived)
 
     async def open_by_get(self, request: web.Request) -> web.StreamResponse:
         """`GET /stream?query=…`: the same for EventSource, which cannot POST."""
+        arrived = time.monotonic()
+        visitor = await self._callers.visitor(request)
         fields = {name: value for name, value in request.query.items() if name not in CONTROLS}
         dialect = self._dialect_of(request)
         asked = self._native.parse_query(fields, _unread(request, dialect))
-        return await self._open(request, asked, dialect, time.monotonic())
+        return await self._open(request, asked, dialect, visitor, arrived)
 
     async def attach(self, request: web.Request) -> web.StreamResponse:
         """`GET /stream/{sid}`: read a stream that exists, from `Last-Event-ID` on or from its beginning."""
+        visitor = await self._callers.reader(request)
         sid = request.match_info["sid"]
         dialect = self._dialect_of(request)
         place = place_of(request)
         if place is not None and place.sid != sid:
             raise GatewayError(Code.INVALID_EVENT_ID, "Last-Event-ID belongs to another stream than the path")
-        return await self._come_back(request, sid, place, dialect, caller_of(request))
+        return await self._come_back(request, sid, place, dialect, visitor)
 
     async def cancel(self, request: web.Request) -> web.Response:
         """`DELETE /stream/{sid}`: end it as cancelled; idempotent."""
-        stream = await self._hub.cancel(request.match_info["sid"], caller_of(request))
+        visitor = await self._callers.reader(request)
+        sid = request.match_info["sid"]
+        if visitor.trust is not Trust.BELIEVED:
+            await self._callers.may_read(visitor, await self._hub.find(sid, visitor.caller))
+        stream = await self._hub.cancel(sid, visitor.caller)
         state = {"stream_id": stream.sid, "state": "cancelling" if not stream.ended else stream.state.value}
         return web.Response(body=orjson.dumps(state), content_type="application/json", status=200)
 
     async def list(self, request: web.Request) -> web.Response:
         """`GET /streams`: the streams of the user or session that asks, in whatever process they are made."""
-        caller = caller_of(request)
+        visitor = await self._callers.reader(request)
+        if visitor.ticket:
+            raise GatewayError(Code.FORBIDDEN, "a ticket is good for one stream, not for a list of them")
+        caller = visitor.caller
         if caller.user is None and caller.session is None:
             # A list of what nobody in particular opened would be a list of other people's streams.
             raise GatewayError(Code.INVALID_REQUEST, "user_id or session_id is needed", param="user_id")
@@ -99,22 +120,31 @@ class StreamRoutes:
 
     async def malformed(self, request: web.Request) -> web.StreamResponse:
         """A path that cannot be a stream's."""
+        await self._callers.visitor(request)
         raise GatewayError(Code.INVALID_EVENT_ID, "a stream id is 22 letters and digits")
 
     async def _open(
-        self, request: web.Request, asked: StreamRequest, dialect: Dialect, arrived: float
+        self, request: web.Request, asked: StreamRequest, dialect: Dialect, visitor: Visitor, arrived: float
     ) -> web.StreamResponse:
-        visitor = visitor_of(request, asked)
+        visitor, asked = self._callers.asking(visitor, asked)
         place = place_of(request)
         bare = unnamed(request)
         if place is not None:
-            return await self._come_back(request, place.sid, place, dialect, visitor.caller)
+            return await self._come_back(request, place.sid, place, dialect, visitor)
+        if visitor.bound:
+            # A browser's EventSource repeats its URL for ever: a ticket in it that opened a stream means that one.
+            return await self._of_ticket(request, visitor.bound, dialect, visitor)
         detach = "detach" in request.query
         plain = wants_plain(request)
-        entered = await self._entrance.open(
-            request, asked, visitor, dialect, arrived=arrived, streamed=detach or not plain, detach=detach
-        )
+        try:
+            entered = await self._entrance.open(
+                request, asked, visitor, dialect, arrived=arrived, streamed=detach or not plain, detach=detach
+            )
+        except TicketUsedError as used:
+            return await self._of_ticket(request, used.sid, dialect, visitor)
         stream = entered.stream
+        if entered.asked_at is None:
+            await self._callers.may_read(visitor, stream)
         if detach:
             body = orjson.dumps({"stream_id": stream.sid, "state": stream.state.value})
             return web.Response(status=202, body=body, headers=stream_headers(stream), content_type="application/json")
@@ -125,12 +155,28 @@ class StreamRoutes:
                 request, Reading(stream, dialect, None, bare, entered.asked_at, entered.pipeline.source.name)
             )
 
+    async def _of_ticket(
+        self, request: web.Request, sid: str, dialect: Dialect, visitor: Visitor
+    ) -> web.StreamResponse:
+        """The stream that a ticket has opened; another request may be just about to."""
+        end = time.monotonic() + CREATED_S
+        while time.monotonic() < end:
+            try:
+                await self._hub.find(sid, visitor.caller)
+                break
+            except GatewayError as error:
+                if error.code is not Code.STREAM_NOT_FOUND:
+                    raise
+            await asyncio.sleep(LOOK_S)
+        return await self._come_back(request, sid, None, dialect, visitor)
+
     async def _come_back(
-        self, request: web.Request, sid: str, place: Place | None, dialect: Dialect, caller: Caller
+        self, request: web.Request, sid: str, place: Place | None, dialect: Dialect, visitor: Visitor
     ) -> web.StreamResponse:
         bare = unnamed(request)
         try:
-            stream = await self._hub.find(sid, caller)
+            stream = await self._hub.find(sid, visitor.caller)
+            await self._callers.may_read(visitor, stream)
         except GatewayError as error:
             self._metrics.resumed("expired" if error.code is Code.STREAM_EXPIRED else "denied", 0)
             raise

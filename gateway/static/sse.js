@@ -93,8 +93,9 @@ const FOLD = {
     if (!answer.lastId) forget(answer); // read from the beginning, so what we had comes again
   },
   status(answer, data) {
-    const place = data.state === 'queued' && data.position ? `, position ${data.position}` : '';
-    answer.phase = (PHASES[data.state] ?? answer.phase) + place;
+    const state = data.state === 'queued' && data.position === 0 ? 'opened' : data.state; // its turn has come
+    const place = state === 'queued' && data.position ? `, position ${data.position}` : '';
+    answer.phase = (PHASES[state] ?? answer.phase) + place;
   },
   text(answer, { token = '', replace = false }) {
     answer.text = replace ? token : answer.text + token;

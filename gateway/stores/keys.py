@@ -77,7 +77,28 @@ class Keys:
         """String: how a user likes to be answered."""
         return f"{self._prefix}:liking:{_digest(owner.tenant, owner.user)}"
 
+    # Everything that one request is counted against shares a hash tag: it is one question.
+
+    def window(self, scope: str, who: str, window_s: float) -> str:
+        """String: requests of `who` in the current span of a window's length, and in the one before."""
+        return f"{self._prefix}:{{limits}}:window:{_digest_of_any(scope, who, window_s)}"
+
+    def slots(self, scope: str, who: str) -> str:
+        """Sorted set: the streams that hold a slot of `who`, each until the millisecond that is its score."""
+        return f"{self._prefix}:{{limits}}:slots:{_digest_of_any(scope, who)}"
+
+    def budget(self, scope: str, who: str, day: int) -> str:
+        """Hash: tokens that each instance made for `who` on a day, and their sum."""
+        return f"{self._prefix}:{{limits}}:budget:{_digest_of_any(scope, who, day)}"
+
 
 def _digest(*words: str | None) -> str:
     """A name of fixed length that says nothing of its words; no two lists of words share one."""
     return hashlib.sha256(orjson.dumps(words)).hexdigest()[:40]
+
+
+def _digest_of_any(scope: str, who: str, *numbers: float) -> str:
+    """The same for a name that somebody made up, of whatever characters and length."""
+    numbered = " ".join(map(str, (scope, *numbers)))
+    name = f"{numbered}\n{who}".encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(name, digest_size=20).hexdigest()

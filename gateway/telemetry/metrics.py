@@ -148,6 +148,9 @@ class Metrics:
         them any more, or `lost` with the process.
         """
 
+    def limits_shared(self, shared: bool) -> None:
+        """Whether limits are counted among all processes, or by each for itself while the shared store is away."""
+
     def drain_remaining(self, count: int) -> None:
         """Streams still running while the process goes away."""
 

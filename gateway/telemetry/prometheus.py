@@ -259,6 +259,9 @@ class PrometheusMetrics(Metrics):
         if count:
             self._webhooks[outcome] += count
 
+    def limits_shared(self, shared: bool) -> None:
+        self._store.limits[()] = shared
+
     def drain_remaining(self, count: int) -> None:
         self._draining[()] = count
 

@@ -9,7 +9,7 @@ FLUSH = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 
 class StoreSeries:
-    """Six series and a histogram; where no store is shared, none of them says whether it is well."""
+    """Seven series and a histogram; where no store is shared, none of them says whether it is well."""
 
     def __init__(self) -> None:
         self.commands = Counts("ssegw_store_commands_total", "Commands that wrote streams to the shared store")
@@ -18,6 +18,8 @@ class StoreSeries:
         self.exposed = Gauges("ssegw_store_exposed_events", "Events that would be lost with this process")
         self.durable = Gauges("ssegw_store_durable", "Whether the shared store takes what is written")
         self.durable.clear()
+        self.limits = Gauges("ssegw_limits_shared", "Whether limits are counted among all processes")
+        self.limits.clear()
         self.mirrors = Gauges("ssegw_store_mirrors", "Streams of other processes that are copied here")
         self.freezes = Counts("ssegw_store_freezes_total", "Times that the process stood still too long")
         self.look: Callable[[], StoreFigures] | None = None

@@ -49,6 +49,9 @@ def play(metrics: Metrics) -> None:
         metrics.connection_opened()
     metrics.connection_closed()
     metrics.refused("NOT_FOUND")
+    metrics.queue_waiting("premium", 2)
+    for outcome, seconds in (("granted", 0.5), ("timeout", 30.0), ("full", 0.0)):
+        metrics.queue_left("premium", outcome, seconds)
     metrics.variant_ended("small", "ok")
     metrics.rated(5)
     metrics.rolled_back("error_rate")
@@ -57,6 +60,11 @@ def play(metrics: Metrics) -> None:
     metrics.watch_store(lambda: StoreFigures(640, 98765, 21, durable=True, mirrors=4))
     metrics.flushed(0.003)
     metrics.froze()
+    metrics.webhooks_waiting(4)
+    metrics.webhook_attempt("ok")
+    metrics.webhook_attempt("blocked")
+    metrics.webhooks_ended("delivered", 1)
+    metrics.webhooks_ended("lost", 0)
     metrics.log_lines_dropped(11)
 
 
@@ -88,7 +96,7 @@ def test_every_histogram_counts_what_is_in_its_last_bucket() -> None:
     metrics = PrometheusMetrics()
     play(metrics)
     families = [f for f in text_string_to_metric_families(metrics.render().decode()) if f.type == "histogram"]
-    assert len(families) == 10
+    assert len(families) == 11
     for family in families:
         for labels, buckets in _buckets(family).items():
             assert buckets == sorted(buckets)

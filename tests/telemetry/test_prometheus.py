@@ -14,7 +14,7 @@ STORE = StoreFigures(commands=7, written_bytes=4096, exposed_events=12, durable=
 
 def _call(metrics: Metrics, verb: str) -> None:
     """Call a verb with plausible arguments, by the types it declares."""
-    samples = {"str": "x", "float": 0.5, "int": 2, "Account": ACCOUNT, "Callable": lambda: STORE}
+    samples = {"str": "x", "float": 0.5, "int": 2, "bool": True, "Account": ACCOUNT, "Callable": lambda: STORE}
     parameters = inspect.signature(getattr(Metrics, verb)).parameters.values()
     annotations = [p.annotation if isinstance(p.annotation, str) else p.annotation.__name__ for p in parameters][1:]
     getattr(metrics, verb)(*(samples[annotation] for annotation in annotations))

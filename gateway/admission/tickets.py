@@ -1,0 +1,100 @@
+"""Tickets, at the door: made for a browser that cannot set headers, and good for one stream."""
+
+import hashlib
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import NamedTuple
+
+from gateway.admission.permit import Permit
+from gateway.admission.visitor import Visitor
+from gateway.errors import Code, GatewayError
+from gateway.tickets import Ticket, TicketStore
+
+Admit = Callable[[str], Awaitable[Permit]]
+"""Asks for leave to make the stream of that name."""
+
+TICKET_S = 30.0
+"""Until it is used: the time that a page takes to open its EventSource, with room for a slow network."""
+
+_BYTES = 32
+_SESSION_BYTES = 16
+_LONGEST = 128
+
+
+class TicketUsedError(Exception):
+    """The ticket has opened the stream `sid` already, and is good for that one only."""
+
+    def __init__(self, sid: str) -> None:
+        super().__init__("the ticket is used")
+        self.sid = sid
+
+
+class Issued(NamedTuple):
+    """A new ticket, which is shown once, and the session that it is for."""
+
+    ticket: str
+    session: str
+
+
+class Tickets:
+    """Makes them and knows them again. Only their digests are kept."""
+
+    def __init__(self, store: TicketStore) -> None:
+        self._store = store
+
+    async def issue(self, visitor: Visitor) -> Issued:
+        """A ticket for what `visitor` is; a session is made for it where it has none. Raises `FORBIDDEN` to one that
+        shows a ticket itself, and `STORE_AWAY`.
+        """
+        if visitor.ticket:
+            raise GatewayError(Code.FORBIDDEN, "a ticket is good for one stream, not for another ticket")
+        ticket = secrets.token_urlsafe(_BYTES)
+        caller = visitor.caller
+        session = caller.session or secrets.token_urlsafe(_SESSION_BYTES)
+        await self._store.keep(_digest(ticket), Ticket(caller.tenant, caller.user, session, visitor.credential))
+        return Issued(ticket, session)
+
+    async def find(self, shown: str) -> tuple[str, Ticket] | None:
+        """The ticket that was shown, with the digest by which it is known from here on. Raises `STORE_AWAY`."""
+        if len(shown) > _LONGEST:
+            return None
+        digest = _digest(shown)
+        ticket = await self._store.find(digest)
+        return None if ticket is None else (digest, ticket)
+
+    async def bind(self, digest: str, sid: str) -> None:
+        """Use the ticket for the stream `sid`. Raises `TicketUsedError` where it is another's, `UNAUTHENTICATED` where
+        its time is over, and `STORE_AWAY`.
+        """
+        bound = await self._store.redeem(digest, sid)
+        if bound is None:
+            raise GatewayError(Code.UNAUTHENTICATED, headers={"WWW-Authenticate": "Bearer"})
+        if bound != sid:
+            raise TicketUsedError(bound)
+
+    @asynccontextmanager
+    async def used_by(self, digest: str, admit: Admit) -> AsyncIterator[Admit]:
+        """While a stream is opened with the ticket: `admit`, which uses the ticket first.
+
+        What fails before there is a stream leaves the ticket unused. Raises inside what `bind` and `admit` raise.
+        """
+        bound = ""
+
+        async def with_ticket(sid: str) -> Permit:
+            nonlocal bound
+            await self.bind(digest, sid)
+            bound = sid
+            return await admit(sid)
+
+        try:
+            yield with_ticket
+        except BaseException:
+            if bound:
+                with suppress(GatewayError):
+                    await self._store.release(digest, bound)
+            raise
+
+
+def _digest(ticket: str) -> str:
+    return hashlib.sha256(ticket.encode("utf-8", "surrogatepass")).hexdigest()

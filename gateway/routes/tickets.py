@@ -1,0 +1,46 @@
+"""`POST /stream/tickets`: what a browser's EventSource shows, which can set no header."""
+
+import orjson
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict
+
+from gateway.admission.identity import check_session, speaks_for
+from gateway.admission.tickets import TICKET_S, Tickets
+from gateway.admission.visitor import Trust
+from gateway.dialects.fields import Name, parse_object, validate
+from gateway.routes.bodies import read_json_body
+from gateway.routes.callers import Callers
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    user_id: Name | None = None
+    session_id: Name | None = None
+
+
+class TicketRoutes:
+    """Makes tickets for whoever shows something better."""
+
+    def __init__(self, callers: Callers, tickets: Tickets, *, body_s: float) -> None:
+        self._callers = callers
+        self._tickets = tickets
+        self._body_s = body_s
+
+    def table(self) -> list[web.RouteDef]:
+        """The route."""
+        return [web.post("/stream/tickets", self.issue)]
+
+    async def issue(self, request: web.Request) -> web.Response:
+        """A ticket for the user and the session that are named; a session is made up where none is."""
+        visitor = await self._callers.visitor(request)
+        body = await read_json_body(request, self._body_s)
+        asked = validate(_Body, parse_object(body)) if body else _Body()
+        visitor = speaks_for(visitor, asked.user_id, asked.session_id)
+        if visitor.trust is not Trust.STRANGER or visitor.caller.session is not None:
+            check_session(visitor)
+        issued = await self._tickets.issue(visitor)
+        answer = {"ticket": issued.ticket, "expires_in_s": TICKET_S, "session_id": issued.session}
+        return web.Response(
+            body=orjson.dumps(answer), content_type="application/json", headers={"Cache-Control": "no-store"}
+        )
