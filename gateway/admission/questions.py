@@ -15,7 +15,7 @@ The overrides show text in another order than it has, and are typed by nobody. W
 stays: marks, embeddings, isolates, joiners.
 """
 
-_FILES = frozenset(("image_url", "input_audio", "file"))
+_NO_TEXT = frozenset(("role", "type", "image_url", "input_audio", "file"))
 """Parts of a message that are no text, however they are spelled; the bound of the body holds for them."""
 
 Json = dict[str, Any]
@@ -81,10 +81,8 @@ def _characters(message: Json) -> int:
     """All of its text, wherever it stands."""
     total = 0
     for name, value in message.items():
-        if isinstance(value, str):
-            total += len(value) if name != "role" else 0
-        elif value is not None and name not in _FILES:
-            total += _within(value)
+        if name not in _NO_TEXT:
+            total += len(value) if isinstance(value, str) else _within(value)
     return total
 
 
@@ -93,7 +91,7 @@ def _within(value: Any) -> int:
     if isinstance(value, str):
         return len(value)
     if isinstance(value, dict):
-        return sum(_within(each) for name, each in value.items() if name not in _FILES)
+        return sum(_within(each) for name, each in value.items() if name not in _NO_TEXT)
     return sum(map(_within, value)) if isinstance(value, list) else 0
 
 
