@@ -53,6 +53,11 @@ _NAMED = ("user_id", "session_id")
 _RESUME = ("Last-Event-ID", "last_event_id")
 _KEYED = ("Idempotency-Key", "idempotency_key")
 _TOLD: Schema = {"anyOf": [ref("StreamEvent"), ref("ChatCompletionEvent")]}
+_TWINS: dict[str, Schema] = {
+    EVENT_STREAM: _TOLD,
+    JSON: {"anyOf": [ref("PlainAnswer"), ref("ChatCompletion")]},
+}
+"""The answer as it grows, or whole for whoever asks for JSON."""
 
 
 def _json(status: int, meaning: str, schema: str, *headers: str) -> Answer:
@@ -67,7 +72,7 @@ _OPENED = (
     Answer(
         200,
         "The stream's events as they are made; one `status` `retry` for a browser's GET that must come back later.",
-        {EVENT_STREAM: _TOLD},
+        _TWINS,
         OF_A_STREAM,
     ),
     _json(202, "With `detach`: the stream is being made.", "StreamState", *OF_A_STREAM),
@@ -98,7 +103,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "GET", "/stream/{sid}", "Streams", "readStream", "Read a stream again, or go on reading it",
         (
-            Answer(200, "From the beginning, or behind the last id that was seen.", {EVENT_STREAM: _TOLD}, OF_A_STREAM),
+            Answer(200, "From the beginning, or behind the last id that was seen.", _TWINS, OF_A_STREAM),
             Answer(204, "There is nothing more.", {}, OF_A_STREAM),
         ),
         (*_KNOWN, Code.UNKNOWN_DIALECT, *_FOUND, *_ANSWERED),
