@@ -28,7 +28,6 @@ HOME = Path(__file__).parent.parent.parent
 
 def make_catalog(settings: Settings, turn: Turn, remembering: Remembering, metrics: Metrics) -> Catalog:
     """The source that is configured, with its timers, and a pipeline for each request."""
-
     caps = caps_by(settings.output)
 
     def make_pipeline(source: Source, request: StreamRequest) -> Pipeline:

@@ -2,10 +2,7 @@
 
 from typing import NamedTuple
 
-import pytest
-
 from gateway.errors import Code
-from tests.house import Seen
 from tests.journeys.refusing import (
     NATIVE,
     OPENAI,
@@ -23,9 +20,7 @@ from tests.journeys.refusing import (
     fetched,
     full,
     headed,
-    is_of,
     mismatched,
-    nowhere,
     sent,
     unsent,
 )
