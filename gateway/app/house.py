@@ -10,6 +10,7 @@ from aiohttp import web
 from gateway.admission.door import Door
 from gateway.app.answers import make_catalog
 from gateway.app.operator import Operator
+from gateway.app.queueing import make_charges, make_room
 from gateway.app.remembering import Memories
 from gateway.app.rolling import Rolling
 from gateway.app.sharing import shared_by
@@ -37,6 +38,7 @@ from gateway.routes.sessions import SessionRoutes
 from gateway.routes.streams import StreamRoutes
 from gateway.routes.tickets import TicketRoutes
 from gateway.settings import Settings
+from gateway.stores.limits_memory import MemoryLimiter
 from gateway.stores.memory import MemoryStore
 from gateway.stores.redis import RedisStore
 from gateway.streams.stream import Bounds
@@ -103,6 +105,8 @@ class Gateway:
             retry_max_ms=delivery.away_retry_max_ms,
             metrics=self.metrics,
         )
+        self._room = make_room(settings, MemoryLimiter(), self.metrics)
+        self._door = Door(self.rolling.rollout, make_charges(), self._room, self.tenants)
         self._succession: Succession | None = None
         if self._shared is not None:
             self._succession = Succession(
@@ -111,6 +115,7 @@ class Gateway:
                 revive=self.catalog.pipeline_for,
                 tell_readers=self._heart.tell_all,
                 metrics=self.metrics,
+                adopt=self._door.adopt,
             )
             self.hub.share(self._shared, self._succession)
         self._teller = make_teller(settings, lambda _tenant: None, self.metrics)
@@ -144,8 +149,7 @@ class Gateway:
         body_s = settings.server.body_s
         tickets = self._tenancy.tickets
         callers = Callers(self._tenancy.identity, self.tenants)
-        door = Door(self.rolling.rollout)
-        entrance = Entrance(self.hub, self.catalog, door, self._memories.likings, tickets)
+        entrance = Entrance(self.hub, self.catalog, self._door, self._memories.likings, tickets)
         refusals = Refusals(dialects, self._heart.retry_ms, self.metrics)
         self._operator = Operator(settings, self.rolling.flags, refusals)
         middlewares = [refusals.answered, Preflights(self.tenants).answered]
