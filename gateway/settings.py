@@ -20,6 +20,7 @@ ADMIN_TOKEN_MIN = 16
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Bytes = Annotated[int, Field(ge=1024, le=64 * 1024**3)]
+Limit = Annotated[int, Field(ge=0, le=10_000_000)]
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
@@ -83,6 +84,17 @@ def _loopback(value: str) -> str:
     if not usable:
         raise ValueError("must be an address of this machine alone, such as 127.0.0.1 or ::1")
     return value
+
+
+def _networks(values: list[str]) -> list[str]:
+    try:
+        for value in values:
+            ip_network(value)
+    except ValueError:
+        raise ValueError(
+            "must be networks such as 10.0.0.0/8 or 2001:db8::/32, with no bits behind the prefix"
+        ) from None
+    return values
 
 
 class Section(BaseModel):
@@ -205,7 +217,20 @@ class Tenants(Section):
 
 
 class Limits(Section):
-    """How much each may ask, where its tenant does not say."""
+    """How much each may ask, where its tenant does not say. 0 is no limit."""
+
+    requests_per_ip: Limit = 30
+    requests_per_session: Limit = 10
+    requests_per_user: Limit = 0
+    requests_global: Limit = 0
+    open_requests_per_ip: Limit = 0
+    window_s: float = Field(60, ge=0.1, le=86_400)
+    concurrent_per_client: Limit = 10
+    concurrent_global: Limit = 0
+    tokens_per_day_global: int = Field(0, ge=0, le=10**15)
+    lease_s: float = Field(20, ge=1, le=25)
+    allow_networks: Annotated[list[str], AfterValidator(_networks)] = []
+    ietf_headers: bool = True
 
 
 class Queue(Section):
@@ -324,17 +349,22 @@ class Settings(Section):
         "OPENAI_BASE_URL": ("openai", "base_url", 0),
         "REDIS_URL": ("redis", "url", 0),
         "STREAMING_ENABLED": ("stream", "enabled", 0),
+        "STREAMING_RATE_LIMIT": ("limits", "requests_per_ip", 0),
         "STREAMING_TIMEOUT": ("stream", "total_s", 1000),
+        "STREAMING_WINDOW_MS": ("limits", "window_s", 1000),
     }
     """Other people's names: section, setting, and what a number is divided by (milliseconds to seconds)."""
+
+    ALSO: ClassVar[dict[str, tuple[str, str, float]]] = {
+        "STREAMING_RATE_LIMIT": ("limits", "open_requests_per_ip", 0),
+    }
+    """What some of them set besides."""
 
 
 NOT_YET = (
     "GOOGLE_APPLICATION_CREDENTIALS",
     "GCP_PROJECT_ID",
     "STREAMING_CHUNK_SIZE",
-    "STREAMING_RATE_LIMIT",
-    "STREAMING_WINDOW_MS",
     "CIRCUIT_BREAKER_THRESHOLD",
     "CIRCUIT_BREAKER_TIMEOUT",
     "CIRCUIT_BREAKER_RESET_TIMEOUT",
@@ -371,7 +401,7 @@ def _from_file(path: Path) -> dict[str, Any]:
 
 
 def _apply_aliases(values: dict[str, Any], environment: Mapping[str, str], sources: dict[str, str]) -> None:
-    for alias, (section, name, divisor) in Settings.ALIASES.items():
+    for alias, (section, name, divisor) in (*Settings.ALIASES.items(), *Settings.ALSO.items()):
         text = environment.get(alias)
         if not text or f"{PREFIX}{section}__{name}".upper() in environment:
             continue

@@ -22,6 +22,7 @@ from gateway.routes.streams import CONTROLS
 from gateway.settings import NOT_YET, PREFIX, Section, Settings, load
 from gateway.stores.keys import Keys
 from gateway.telemetry.prometheus import PrometheusMetrics
+from gateway.webhooks.message import TYPES
 from tests.documents import DOCUMENTS, ROOT, anchors, blocks, links, names_in, prose_of, table, text_of
 from tests.doubles import stream_of
 
@@ -30,10 +31,18 @@ UNITS = {"_per_s": "tokens/s", "_bytes": "bytes", "_ms": "ms", "_s": "s"}
 COUNTED = {
     "attempts": "times",
     "backlog": "connections",
+    "concurrent_global": "streams",
+    "concurrent_per_client": "streams",
     "continue_max": "times",
     "max_connections": "connections",
     "max_events": "events",
     "max_streams": "streams",
+    "open_requests_per_ip": "requests",
+    "requests_global": "requests",
+    "requests_per_ip": "requests",
+    "requests_per_session": "requests",
+    "requests_per_user": "requests",
+    "tokens_per_day_global": "tokens",
     "premium_run": "times",
     "queue.max_waiting": "streams",
     "webhooks.max_waiting": "messages",
@@ -109,7 +118,10 @@ def test_every_setting_that_a_document_names_exists() -> None:
     sections = "|".join(Settings.model_fields)
     for path in DOCUMENTS:
         for name in re.findall(rf"`((?:{sections})\.[a-z]\w*)`", prose_of(path)):
-            assert name in settings() or (ROOT / "gateway" / name).exists() or name.endswith(".py"), (path.name, name)
+            assert name in {*settings(), *TYPES} or (ROOT / "gateway" / name).exists() or name.endswith(".py"), (
+                path.name,
+                name,
+            )
 
 
 def test_every_error_code_is_in_the_table() -> None:
@@ -188,6 +200,7 @@ def test_every_key_in_redis_is_in_the_table() -> None:
     built |= {keys.log("SID"), keys.meta("SID")}
     built |= {keys.lease("ID"), keys.beats("ID"), keys.inbox("ID"), keys.streams("ID")}
     built |= {keys.idempotency(owner, "k"), keys.mine(owner), keys.orphans(owner, "s")}
+    built |= {keys.window("ip", "w", 60), keys.slots("tenant", "t"), keys.budget("tenant", "t", 1)}
     verbs = [name for name in vars(Keys) if not name.startswith("_")]
     assert len(built) == len(verbs) + 3
     listed = set(table("operations.md", "Key", "Type", "Holds", "Kept"))

@@ -14,6 +14,7 @@ from gateway import events
 from gateway.app.house import Gateway
 from gateway.dialects.native import NativeDialect, told
 from gateway.errors import Code
+from gateway.routes.description.bodies import QUESTION
 from gateway.routes.description.document import document
 from gateway.routes.description.events import EVENTS
 from gateway.routes.streams import CONTROLS
@@ -79,6 +80,11 @@ def test_every_parameter_that_the_routes_hear_is_described() -> None:
     asked = [parts[each["$ref"].rsplit("/", 1)[1]] if "$ref" in each else each
              for each in DOCUMENT["paths"]["/stream"]["get"]["parameters"]]  # fmt: skip
     assert {each["name"] for each in asked if each["in"] == "query"} == {*NativeDialect.body.model_fields, *CONTROLS}
+
+
+def test_every_field_of_a_question_has_a_meaning() -> None:
+    """And no meaning is left over."""
+    assert set(QUESTION) == set(NativeDialect.body.model_fields)
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: type(sample).__name__)

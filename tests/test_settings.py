@@ -60,6 +60,11 @@ def test_lists_are_words_between_commas_or_json(text: str) -> None:
         ({"GATEWAY_LOGS__LEVEL": "loud"}, ["GATEWAY_LOGS__LEVEL", "'debug'"]),
         ({"OPENAI_BASE_URL": "ftp://x"}, ["OPENAI_BASE_URL", "http://"]),
         ({"STREAMING_TIMEOUT": "soon"}, ["STREAMING_TIMEOUT", "milliseconds"]),
+        ({"STREAMING_RATE_LIMIT": "many"}, ["STREAMING_RATE_LIMIT", "limits.requests_per_ip", "integer"]),
+        ({"STREAMING_WINDOW_MS": "0"}, ["STREAMING_WINDOW_MS", "limits.window_s", "0.1"]),
+        ({"GATEWAY_LIMITS__ALLOW_NETWORKS": "10.0.0.1/8"}, ["GATEWAY_LIMITS__ALLOW_NETWORKS", "10.0.0.0/8"]),
+        ({"GATEWAY_LIMITS__ALLOW_NETWORKS": "10.0.0.0/8,office"}, ["limits.allow_networks", "networks such as"]),
+        ({"GATEWAY_LIMITS__LEASE_S": "30"}, ["GATEWAY_LIMITS__LEASE_S", "25"]),
         ({"GATEWAY_OPENAI__MODELS": "[1"}, ["openai.model", "openai.models"]),
         ({"OPENAI_API_KEY": "two words"}, ["OPENAI_API_KEY", "printable ASCII"]),
         ({"OPENAI_API_KEY": "\u043a\u043b\u044e\u0447"}, ["OPENAI_API_KEY", "printable ASCII"]),
@@ -123,3 +128,12 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_names_that_are_not_acted_on_are_no_settings() -> None:
     """What `serve` warns of is not secretly heard."""
     assert not set(NOT_YET) & set(Settings.ALIASES)
+
+
+def test_a_rate_limit_of_the_ecosystem_holds_with_tenants_and_without() -> None:
+    """Where none are configured nothing is limited unless it is set; what is set by its own name stays."""
+    assert load(None, {}).limits.open_requests_per_ip == 0
+    limits = load(None, {"STREAMING_RATE_LIMIT": "7", "STREAMING_WINDOW_MS": "30000"}).limits
+    assert (limits.requests_per_ip, limits.open_requests_per_ip, limits.window_s) == (7, 7, 30)
+    own = {"STREAMING_RATE_LIMIT": "7", "GATEWAY_LIMITS__REQUESTS_PER_IP": "50"}
+    assert (load(None, own).limits.requests_per_ip, load(None, own).limits.open_requests_per_ip) == (50, 7)

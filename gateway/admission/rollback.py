@@ -58,7 +58,7 @@ class Triggers(NamedTuple):
 class Rollback:
     """A Witness. Counts what ends, in the turn in which it does; looks at the sum twice a second.
 
-    `on_rollback(flag, reason)` is told by the one process that takes the flag back. `clock` tells Unix time.
+    `on_rollback(flag's name, reason)` is told by the one process that takes the flag back. `clock` tells Unix time.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Rollback:
         metrics: Metrics,
         *,
         shared: SharedCounts | None = None,
-        on_rollback: Callable[[Flag, str], None] | None = None,
+        on_rollback: Callable[[str, str], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
@@ -104,6 +104,8 @@ class Rollback:
     def rated(self, rating: int, before: int | None = None) -> None:
         """A stream was rated 1 to 5, or rated otherwise than `before`."""
         self._metrics.rated(rating)
+        if not self._store.read()[STREAMING].guarded:
+            return
         counts = {"ratings": 1, "stars": rating} if before is None else {"stars": rating - before}
         self._outcomes.add(counts, self._clock())
 
@@ -148,7 +150,7 @@ class Rollback:
         tell(log, logging.WARNING, "the rollout was taken back", facts)
         self._metrics.rolled_back(trigger)
         if self.on_rollback is not None:
-            self.on_rollback(flag, reason)
+            self.on_rollback(flag.name, reason)
 
 
 def _counts(account: Account, triggers: Triggers, *, bad: bool) -> dict[str, int]:

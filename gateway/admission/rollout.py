@@ -37,7 +37,7 @@ class Rollout:
 
     def _refuse_outsider(self, visitor: Visitor, flag: Flag) -> None:
         features = visitor.tenant.features
-        if not self._enabled:
+        if not (self._enabled and flag.enabled):
             raise GatewayError(Code.STREAMING_DISABLED, f"Streaming is switched off; {_TWIN}.")
         if not features.streaming:
             raise GatewayError(Code.STREAMING_DISABLED, f"Streaming is not switched on for this tenant; {_TWIN}.")

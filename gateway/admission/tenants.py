@@ -109,7 +109,8 @@ class Registry:
     """The tenants in force. They change all at once, or not at all.
 
     While there is no file, where it is `optional`, there is the open tenant; never again once there was one.
-    `on_change` is called with the new ones after each reload. Raises `TenantsError` where the first file is not usable.
+    `check` raises a TenantsError for a tenant that cannot be served; `on_change` is called with the new ones after each
+    reload. Raises `TenantsError` where the first file is not usable.
     """
 
     def __init__(
@@ -119,12 +120,14 @@ class Registry:
         optional: bool = False,
         limits: Limits | None = None,
         environment: Mapping[str, str] = os.environ,
+        check: Callable[[Tenant], None] = lambda _tenant: None,
         on_change: Callable[[Tenants], None] = lambda _tenants: None,
     ) -> None:
         self._path = path
         self._optional = optional
         self._limits = limits
         self._environment = environment
+        self._check = check
         self.on_change = on_change
         self.now = self._load()
         self._optional = optional and self.now.is_open
@@ -147,6 +150,8 @@ class Registry:
             return Tenants()
         try:
             entries = load_tenants(self._path, self._environment, self._limits)
+            for entry in entries:
+                self._check(entry.tenant)
             tenants = Tenants(entries)
         except TenantsError as error:
             raise TenantsError(f"{self._path}: {error}") from None

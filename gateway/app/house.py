@@ -28,6 +28,7 @@ from gateway.hub import Hub
 from gateway.routes.callers import Callers
 from gateway.routes.cors import Preflights
 from gateway.routes.entrance import Entrance
+from gateway.routes.feedback import FeedbackRoutes
 from gateway.routes.health import HealthRoutes
 from gateway.routes.openai import OpenAIRoutes
 from gateway.routes.openapi import DescriptionRoutes
@@ -118,9 +119,9 @@ class Gateway:
                 adopt=self._door.adopt,
             )
             self.hub.share(self._shared, self._succession)
-        self._teller = make_teller(settings, lambda _tenant: None, self.metrics)
-        if settings.webhooks.url:
-            self.hub.witnesses.append(self._teller)
+        self._teller = make_teller(settings, self._tenancy.webhook_of, self.metrics)
+        self.hub.witnesses.append(self._teller)
+        self.rolling.rollback.on_rollback = self._teller.rolled_back
         self._lag = LagMeter(self.metrics)
         application, shortcuts = self._make_application()
         self._runner = GatewayRunner(
@@ -169,11 +170,12 @@ class Gateway:
         health = HealthRoutes(
             self.hub, self._store, self.catalog, self._heart, self._lag, self.metrics, shared=self._shared
         )
+        feedback = FeedbackRoutes(self.hub, callers, self.rolling.rollback.rated, body_s=body_s)
         pages = PageRoutes()
         sessions = SessionRoutes(callers, self._memories.sessions)
         preferences = PreferenceRoutes(callers, self._memories.likings, body_s=body_s)
         ticketing = TicketRoutes(callers, tickets, body_s=body_s)
-        for routes in (ticketing, streams, compatible, sessions, preferences, health, pages):
+        for routes in (ticketing, streams, compatible, feedback, sessions, preferences, health, pages):
             app.add_routes(routes.table())
         if settings.server.docs:
             app.add_routes(DescriptionRoutes(pages).table())

@@ -1,6 +1,9 @@
 """Who is told of streams outside, as the settings say."""
 
-from gateway.admission.tenant import WebhookTarget
+from collections.abc import Callable
+
+from gateway.admission.tenant import Tenant, WebhookTarget
+from gateway.admission.tenants_file import TenantsError
 from gateway.settings import Settings, SettingsError
 from gateway.telemetry.metrics import Metrics
 from gateway.transport.guard import Network, networks_of
@@ -21,6 +24,20 @@ def make_teller(settings: Settings, target_of: TargetOf, metrics: Metrics) -> Te
         networks=allowed_networks(settings),
         metrics=metrics,
     )
+
+
+def webhook_check(settings: Settings) -> Callable[[Tenant], None]:
+    """Raises `TenantsError` for a tenant whose webhook cannot be used."""
+    networks = allowed_networks(settings)
+
+    def check(tenant: Tenant) -> None:
+        if tenant.webhook is not None:
+            try:
+                checked(tenant.webhook, networks)
+            except ValueError as error:
+                raise TenantsError(f"tenants.{tenant.name}.webhook.{error}") from None
+
+    return check
 
 
 def own_target(settings: Settings) -> WebhookTarget | None:

@@ -7,10 +7,12 @@ from gateway.admission.addresses import Proxies, is_here
 from gateway.admission.attempts import Attempts
 from gateway.admission.identity import Identity
 from gateway.admission.permit import Permit
+from gateway.admission.tenant import WebhookTarget
 from gateway.admission.tenants import Registry, Tenants
 from gateway.admission.tenants_file import TenantsError
 from gateway.admission.tickets import TICKET_S, Tickets
 from gateway.app.answers import HOME
+from gateway.app.telling import webhook_check
 from gateway.errors import Code, GatewayError
 from gateway.hub import Hub
 from gateway.settings import Settings, SettingsError
@@ -33,6 +35,11 @@ class Tenancy:
         proxies = Proxies(settings.server.trusted_proxies)
         self.identity = Identity(self.registry, self.tickets, proxies, Attempts())
 
+    def webhook_of(self, tenant: str) -> WebhookTarget | None:
+        """Where that tenant is told of its streams, as it is said now."""
+        found = self.registry.now.named(tenant)
+        return None if found is None else found.webhook
+
     def watch(self, hub: Hub) -> None:
         """After a change, end what runs for a credential that is good no more: it may have been lost to somebody."""
 
@@ -51,7 +58,7 @@ def registry_of(settings: Settings) -> Registry:
     """The tenants. Raises `SettingsError` where their file is not usable, or all the world would be an open tenant."""
     named, server = settings.tenants.file, settings.server
     try:
-        registry = Registry(HOME / (named or DEFAULT_TENANTS), optional=not named)
+        registry = Registry(HOME / (named or DEFAULT_TENANTS), optional=not named, check=webhook_check(settings))
     except TenantsError as error:
         raise SettingsError(str(error)) from None
     if registry.now.is_open and not server.uds and not _is_local(server.host):

@@ -21,10 +21,9 @@ class SessionRoutes:
 
     def table(self) -> list[web.RouteDef]:
         """The routes."""
-        return [
-            web.get("/sessions/{session}", self.read, allow_head=False),
-            web.delete("/sessions/{session}", self.delete),
-        ]
+        # Any name that a question may give it, braces too.
+        path = "/sessions/{session:[^/]+}"
+        return [web.get(path, self.read, allow_head=False), web.delete(path, self.delete)]
 
     async def read(self, request: web.Request) -> web.Response:
         """`GET /sessions/{session}`: its messages, the oldest first. Raises `SESSION_NOT_FOUND`, `STORE_AWAY`."""

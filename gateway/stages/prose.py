@@ -10,7 +10,12 @@ _POINTS = "\u3000-\u303f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65"
 _WORD = re.compile(rf"[^\s{_UNSPACED}{_POINTS}]+|[{_UNSPACED}]{{1,2}}")
 """What stands between spaces, and two letters of a script that has none."""
 
-_END = re.compile(r"[.!?…]+[\"'”’»)\]*_]*(?=\s)|[。！？।॥؟۔]+[\"'”’»）」』]*|(?=\n)")
+CLOSERS = "\"'”’»)]*_）」』"
+"""What may stand between a sentence's last point and the space behind it."""
+
+_LETTER = re.compile(f"[{_UNSPACED}]")
+
+_END = re.compile(rf"[.!?…]+[{re.escape(CLOSERS)}]*(?=\s)|[。！？।॥؟۔]+[{re.escape(CLOSERS)}]*|(?=\n)")
 """A full stop tells itself from a decimal point by the space behind it."""
 
 _NO_END = re.compile(
@@ -29,9 +34,11 @@ def count_words(text: str, carry: str = "") -> tuple[int, str]:
 
     The word that `carry` stands for was counted before.
     """
-    found = _WORD.findall(carry + text)
+    text = carry + text
+    # Most text, and the short way: the same count.
+    found = text.split() if text.isascii() else _WORD.findall(text)
     open_end = ""
-    if found and (carry + text).endswith(found[-1]):
+    if found and text.endswith(found[-1]):
         unspaced = is_unspaced(found[-1])
         open_end = found[-1][-1] if not unspaced or len(found[-1]) == 1 else ""
     return len(found) - bool(carry), open_end
@@ -39,7 +46,7 @@ def count_words(text: str, carry: str = "") -> tuple[int, str]:
 
 def is_unspaced(word: str) -> bool:
     """Whether a word is of a script without spaces, so that a text may be cut behind each letter."""
-    return re.match(f"[{_UNSPACED}]", word) is not None
+    return _LETTER.match(word) is not None
 
 
 def end_of_word(text: str, count: int, carry: str = "") -> int:
@@ -58,13 +65,14 @@ def last_word(text: str, upto: int) -> int:
     return ends[-1] if ends else upto
 
 
-def last_sentence(text: str, start: int, upto: int) -> int | None:
+def last_sentence(text: str, start: int, upto: int, look_from: int = 0) -> int | None:
     """Where the last sentence or line ends that does so between `start` and `upto`; None where none does.
 
-    What comes behind `upto` is looked at too: it tells a sentence's end from an abbreviation's.
+    What comes behind `upto` is looked at too: it tells a sentence's end from an abbreviation's. No end need be found
+    that lies before `look_from`.
     """
     found = None
-    for match in _END.finditer(text):
+    for match in _END.finditer(text, look_from):
         end = match.end()
         if end > upto:
             break

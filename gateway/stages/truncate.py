@@ -3,13 +3,13 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from gateway.errors import Code, GatewayError
 from gateway.events import Event, Text, TextComplete, ToolCall, Usage, Warned
 from gateway.request import CHARACTERS_PER_TOKEN, Caps
 from gateway.stages.base import Stage
-from gateway.stages.prose import CONTEXT, count_words, end_of_word, last_sentence, last_word
+from gateway.stages.prose import CLOSERS, CONTEXT, end_of_word, last_sentence, last_word
+from gateway.stages.told import NOTHING, Told
 
 NEAR = 0.9
 """The part of a cap beyond which a sentence is held until it is whole."""
@@ -19,25 +19,6 @@ LOOK = 512
 
 HELD_MAX = 2048
 """Characters that are held at most: what has no end so far is no sentence."""
-
-
-class Told(NamedTuple):
-    """How much was said: `size` is in characters, of all content; `carry` is what a word may go on with."""
-
-    words: int = 0
-    size: int = 0
-    bytes: int = 0
-    carry: str = ""
-
-    def plus(self, text: str, beside: int = 0) -> "Told":
-        """With this text, and content of that size beside it."""
-        words, carry = count_words(text, self.carry) if text else (0, self.carry)
-        size = beside + len(text)
-        more = size if text.isascii() else beside + len(text.encode("utf-8", "surrogatepass"))
-        return Told(self.words + words, self.size + size, self.bytes + more, carry)
-
-
-NOTHING = Told()
 
 
 class Truncate(Stage):
@@ -70,6 +51,8 @@ class Truncate(Stage):
         self._look_at = 0 if caps.seconds else self._next_look()
         self._near = self._over = False
         self._held: list[Event] = []
+        self._waiting = ""
+        self._ahead = NOTHING
         self._before = ""
 
     def feed(self, events: Sequence[Event]) -> Sequence[Event]:
@@ -123,15 +106,16 @@ class Truncate(Stage):
     # Near a cap.
 
     def _closely(self, events: Sequence[Event]) -> Sequence[Event]:
-        """What becomes of `events`, one by one."""
+        """What becomes of `events`, one by one, now and from here on."""
         self._count(self._since, self._size - self._told.size - len(self._since))
+        if not self._near:
+            self._ahead = self._told
         self._since = ""
         made: list[Event] = []
         for event in events:
             if not self._over:
                 made += self._text(event) if isinstance(event, Text) else self._other(event)
         self._size = self._told.size
-        # From here on each event comes this way.
         self._look_at = 0
         return made
 
@@ -140,23 +124,25 @@ class Truncate(Stage):
         self._before = (self._before + text)[-CONTEXT:]
 
     def _text(self, event: Text) -> Sequence[Event]:
+        ahead = self._ahead.plus(event)
+        self._near = self._near or self._is_near(ahead)
+        if cap := self._passed(ahead):
+            self._held.append(event)
+            return self._cut(self._waiting + event, self._room(self._waiting + event), cap)
+        self._fits(ahead)
+        self._ahead = ahead
         if not self._near:
-            self._near = self._is_near(self._told.plus(event))
-        if not self._near:
-            self._fits(len(event))
             self._count(event)
             return [event]
-        held = self._held_text()
         self._held.append(event)
-        text = held + event
-        room, cap = self._room(text, len(held))
-        if room < len(text):
-            return self._cut(text, room, cap)
-        self._fits(len(text))
-        if len(text) > HELD_MAX:
+        known, self._waiting = len(self._waiting), self._waiting + event
+        if len(self._waiting) > HELD_MAX:
             return self._let_go(len(self._held))
-        end = last_sentence(self._before + text, len(self._before), len(self._before) + len(text))
-        return self._let_go(self._within(end - len(self._before))) if end is not None else ()
+        before = len(self._before)
+        # What was held before was looked at, but its last full stop may be one only now.
+        look_from = max(0, before + known - len(CLOSERS))
+        end = last_sentence(self._before + self._waiting, before, before + len(self._waiting), look_from)
+        return self._let_go(self._within(end - before)) if end is not None else ()
 
     def _other(self, event: Event) -> Sequence[Event]:
         """What is not text is held only behind text that is."""
@@ -164,37 +150,45 @@ class Truncate(Stage):
             self._over = True
             return [*self._let_go(len(self._held)), event]
         if event.is_content:
-            held = self._held_text()
-            self._fits(len(held) + event.size)
-            told = self._told.plus(held, event.size)
-            if type(event) is not ToolCall and (told.size > self._characters or told.bytes > self._bytes):
-                return self._cut(held, len(held), "tokens" if told.size > self._characters else "bytes")
-            self._told = self._told.plus("", event.size)
+            ahead = self._ahead.plus("", event.size)
+            cap = self._passed(ahead)
+            if cap and type(event) is not ToolCall:
+                return self._cut(self._waiting, len(self._waiting), cap)
+            self._fits(ahead)
+            self._ahead, self._told = ahead, self._told.plus("", event.size)
         if not self._held:
             return [event]
         self._held.append(event)
         return ()
 
-    def _fits(self, size: int) -> None:
-        if self._told.size + size > self._max_size:
+    def _passed(self, told: Told) -> str:
+        """The cap that does not allow so much; empty where all do."""
+        if told.words > self._words:
+            return "words"
+        if told.size > self._characters:
+            return "tokens"
+        if told.bytes > self._bytes:
+            return "bytes"
+        late = self._began and self._clock() >= self._began + self._caps.seconds
+        return "seconds" if late else ""
+
+    def _fits(self, told: Told) -> None:
+        if told.size > self._max_size:
             raise GatewayError(Code.OUTPUT_LIMIT)
 
-    def _room(self, text: str, known: int) -> tuple[int, str]:
-        """How much of the text that is held fits, and within which cap. All but `known` of it is new."""
-        told, fits = self._told, [(len(text), "")]
+    def _room(self, text: str) -> int:
+        """How much of the text that is held fits within all caps; when time is up, what came before it was."""
+        told, room = self._told, len(text)
         if self._words < math.inf:
-            fits.append((end_of_word(text, int(self._words) - told.words, told.carry), "words"))
+            room = end_of_word(text, int(self._words) - told.words, told.carry)
         if self._characters < math.inf:
-            fits.append((max(0, int(self._characters) - told.size), "tokens"))
+            room = min(room, max(0, int(self._characters) - told.size))
         if self._bytes < math.inf:
             encoded = text.encode("utf-8", "surrogatepass")[: max(0, int(self._bytes) - told.bytes)]
-            fits.append((len(encoded.decode("utf-8", "ignore")), "bytes"))
+            room = min(room, len(encoded.decode("utf-8", "ignore")))
         if self._began and self._clock() >= self._began + self._caps.seconds:
-            fits.append((known, "seconds"))
-        return min(fits)
-
-    def _held_text(self) -> str:
-        return "".join(event for event in self._held if isinstance(event, Text))
+            room = min(room, len(self._waiting))
+        return room
 
     def _within(self, end: int) -> int:
         """How many of the held events lie before that place in their text."""
@@ -207,7 +201,9 @@ class Truncate(Stage):
     def _let_go(self, count: int) -> Sequence[Event]:
         """The first of the held events."""
         free, self._held = self._held[:count], self._held[count:]
-        self._count("".join(event for event in free if isinstance(event, Text)))
+        text = "".join(event for event in free if isinstance(event, Text))
+        self._waiting = self._waiting[len(text) :]
+        self._count(text)
         return free
 
     def _cut(self, text: str, room: int, cap: str) -> Sequence[Event]:
@@ -220,7 +216,7 @@ class Truncate(Stage):
         if rest:
             self._count(rest)
             made.append(Text(rest))
-        self._over = True
+        self._held, self._waiting, self._ahead, self._over = [], "", self._told, True
         usage = Usage(self._asked_tokens(), self._told.size // CHARACTERS_PER_TOKEN, reported=False)
         return [*made, self._warning(cap), TextComplete("length", usage)]
 

@@ -26,7 +26,6 @@ class Keys:
         """Sorted set: the names of all conversations, by the time of their last turn."""
         self.likings = f"{prefix}:likings"
         """Sorted set: the names of all users' preferences, by the time at which they were said."""
-        self._limits = f"{prefix}:{{limits}}"
         self._log_of = f"{prefix}:{{%s}}:log"
 
     def log(self, sid: str) -> str:
@@ -82,15 +81,15 @@ class Keys:
 
     def window(self, scope: str, who: str, window_s: float) -> str:
         """String: requests of `who` in the current span of a window's length, and in the one before."""
-        return f"{self._limits}:window:{_digest_of_any(scope, who, window_s)}"
+        return f"{self._prefix}:{{limits}}:window:{_digest_of_any(scope, who, window_s)}"
 
     def slots(self, scope: str, who: str) -> str:
         """Sorted set: the streams that hold a slot of `who`, each until the millisecond that is its score."""
-        return f"{self._limits}:slots:{_digest_of_any(scope, who)}"
+        return f"{self._prefix}:{{limits}}:slots:{_digest_of_any(scope, who)}"
 
     def budget(self, scope: str, who: str, day: int) -> str:
         """Hash: tokens that each instance made for `who` on a day, and their sum."""
-        return f"{self._limits}:budget:{_digest_of_any(scope, who, day)}"
+        return f"{self._prefix}:{{limits}}:budget:{_digest_of_any(scope, who, day)}"
 
 
 def _digest(*words: str | None) -> str:

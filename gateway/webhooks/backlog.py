@@ -1,5 +1,7 @@
 """Backlog: the messages that one target has not taken yet, in the order in which they happened."""
 
+from collections.abc import Iterator
+
 from gateway.webhooks.message import Message
 
 
@@ -37,17 +39,20 @@ class Backlog:
 
     def ready(self, now: float) -> Entry | None:
         """The oldest message that is due, and before which nothing about the same has to be said."""
-        held = set()
-        for entry in self._entries:
-            about = entry.message.about
-            if not entry.sending and entry.due <= now and about not in held:
-                return entry
-            held.add(about)
-        return None
+        return next((entry for entry in self._first_ones() if entry.due <= now), None)
 
     def next_due(self) -> float | None:
-        """When the first of those that wait may be tried; None where none waits."""
-        return min((entry.due for entry in self._entries if not entry.sending), default=None)
+        """When the first of those that wait for nothing else may be tried; None where there is none."""
+        return min((entry.due for entry in self._first_ones()), default=None)
+
+    def _first_ones(self) -> Iterator[Entry]:
+        """Of all that is about the same, the oldest, unless it is on its way."""
+        seen = set()
+        for entry in self._entries:
+            if entry.message.about not in seen:
+                seen.add(entry.message.about)
+                if not entry.sending:
+                    yield entry
 
     def all_due(self) -> None:
         """Whatever each of them waited for has come."""

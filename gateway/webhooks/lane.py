@@ -117,8 +117,7 @@ class Lane:
         due = self._backlog.next_due()
         if due is not None:
             self._next_at = max(self._paused_until, due)
-            if self._next_at > loop.time():  # Else it waits for another about the same, which is on its way.
-                self._timer = loop.call_at(self._next_at, self._pump)
+            self._timer = loop.call_at(self._next_at, self._pump)
 
     async def _attempt(self, entry: Entry, target: Target) -> None:
         message = entry.message

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gateway.admission.tenant import WebhookTarget
-from gateway.events import Failed
 from gateway.streams.stream import State, Stream
 from gateway.telemetry.metrics import Account, Metrics
 from gateway.transport.guard import Network
@@ -22,6 +21,7 @@ OPERATOR = ""
 """Whose lane the operator's own is: no tenant has an empty name."""
 
 _LOOK_S = 0.05
+_KINDS = {State.COMPLETED: COMPLETED, State.FAILED: FAILED}
 
 TargetOf = Callable[[str], WebhookTarget | None]
 """Where the tenant of that name wants to be told; None where it does not."""
@@ -56,44 +56,26 @@ class Teller:
 
     def opened(self, stream: Stream) -> None:
         """See `Witness`."""
-        self._tell_of(stream, OPENED, {})
+        tenant = stream.owner.tenant
+        if self._own is not None or self._target_of(tenant) is not None:  # Most often neither: that must cost nothing.
+            self._tell((tenant, OPERATOR), OPENED, stream.sid, lambda: _stream(stream))
 
     def ended(self, stream: Stream, account: Account) -> None:
         """See `Witness`. What another process goes on with has not ended."""
-        if not stream.ended:
-            return
-        kind = CANCELLED
-        facts: dict[str, Any] = {"outcome": account.outcome}
-        if isinstance(stream.terminal, Failed):
-            kind = FAILED
-            facts["code"] = account.error
-        elif stream.state is State.COMPLETED:
-            kind = COMPLETED
-        facts["usage"] = {
-            "prompt_tokens": account.prompt_tokens,
-            "completion_tokens": account.completion_tokens,
-            "total_tokens": account.prompt_tokens + account.completion_tokens,
-            "reported": account.reported,
-        }
-        facts["duration_ms"] = round(account.seconds * 1000)
-        self._tell_of(stream, kind, facts)
+        tenant = stream.owner.tenant
+        if stream.ended and (self._own is not None or self._target_of(tenant) is not None):
+            kind = _KINDS.get(stream.state, CANCELLED)
+            self._tell((tenant, OPERATOR), kind, stream.sid, lambda: _stream(stream) | _ending(account))
 
     def rolled_back(self, flag: str, reason: str) -> None:
         """A flag was set back by itself; for the operator alone."""
-        self._tell((OPERATOR,), ROLLED_BACK, f"flag {flag}", {"flag": flag, "reason": reason})
+        self._tell((OPERATOR,), ROLLED_BACK, f"flag {flag}", lambda: {"flag": flag, "reason": reason})
 
-    def _tell_of(self, stream: Stream, kind: str, facts: dict[str, Any]) -> None:
-        data: dict[str, Any] = {"stream_id": stream.sid, "tenant": stream.owner.tenant}
-        if stream.request.session_id is not None:
-            data["session_id"] = stream.request.session_id
-        data |= {"dialect": stream.dialect, "model": stream.request.model, "created": stream.created_s, **facts}
-        self._tell((stream.owner.tenant, OPERATOR), kind, stream.sid, data)
-
-    def _tell(self, names: Sequence[str], kind: str, about: str, data: dict[str, Any]) -> None:
+    def _tell(self, names: Sequence[str], kind: str, about: str, data: Callable[[], dict[str, Any]]) -> None:
         try:
             wanting = [name for name in names if (target := self._target(name)) is not None and kind in target.types]
             if wanting:
-                told = message(kind, about, data, self._now_s())
+                told = message(kind, about, data(), self._now_s())
                 for name in wanting:
                     self._lane(name).push(told)
         except Exception:
@@ -138,3 +120,28 @@ class Teller:
         if lost:
             log.warning("webhooks are lost", extra={"messages": lost})
         await self._post.close()
+
+
+def _stream(stream: Stream) -> dict[str, Any]:
+    """Which stream it is; nothing of what was asked or said."""
+    session = {} if stream.request.session_id is None else {"session_id": stream.request.session_id}
+    return {
+        "stream_id": stream.sid,
+        "tenant": stream.owner.tenant,
+        **session,
+        "dialect": stream.dialect,
+        "model": stream.request.model,
+        "created": stream.created_s,
+    }
+
+
+def _ending(account: Account) -> dict[str, Any]:
+    """How it ended, and what it took."""
+    code = {"code": account.error} if account.error else {}
+    usage = {
+        "prompt_tokens": account.prompt_tokens,
+        "completion_tokens": account.completion_tokens,
+        "total_tokens": account.prompt_tokens + account.completion_tokens,
+        "reported": account.reported,
+    }
+    return {"outcome": account.outcome, **code, "usage": usage, "duration_ms": round(account.seconds * 1000)}

@@ -1,8 +1,9 @@
 """Limiters of both kinds for tests: several that share one count, and the time that passes for them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 from gateway.limits import Budget, Charge, Limiter, Slots, Window
 from gateway.stores.batch import Batch
@@ -12,11 +13,15 @@ from gateway.stores.limits_memory import MemoryLimiter
 from gateway.stores.limits_redis import RedisLimiter
 from gateway.stores.redis_client import connect
 from gateway.telemetry.metrics import Metrics
-from tests.doubles import ManualClock
-from tests.redis_server import RedisServer
 
 KEYS = Keys("limits-test")
 HOUR_S = 3600.0
+
+
+class Server(Protocol):
+    """A Redis that somebody has started."""
+
+    url: str
 
 
 def window(limit: int, who: str = "1.2.3.4", scope: str = "ip", window_s: float = HOUR_S) -> Window:
@@ -50,13 +55,13 @@ async def taken(limiter: Limiter, sid: str, *parts: Window | Slots | Budget, may
 
 @asynccontextmanager
 async def redis_limiter(
-    server: RedisServer,
+    server: Server,
     *,
     lease_s: float = 20.0,
     instance: str = "one",
     command_s: float = 2.0,
     metrics: Metrics | None = None,
-    clock: ManualClock | None = None,
+    clock: Callable[[], float] | None = None,
     running: bool = True,
 ) -> AsyncIterator[RedisLimiter]:
     """One process's, with connections of its own."""

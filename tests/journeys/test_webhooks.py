@@ -1,6 +1,7 @@
 """Webhooks: whoever is told of streams hears of each what became of it, signed, and nothing that was said in it."""
 
 import asyncio
+import urllib.request
 from typing import Any
 
 import aiohttp
@@ -142,9 +143,9 @@ async def test_a_receiver_that_hangs_holds_up_no_stream_and_no_shutdown() -> Non
 async def test_what_happens_while_the_process_goes_away_is_told_before_it_has_gone() -> None:
     """A stream that a drain cuts short is told as cancelled."""
     async with Receiver() as receiver:
-        async with house(**told_to(receiver, new_secret()), GATEWAY_LOCAL__FIRST_TOKEN_MS="60000") as gateway:
-            async with aiohttp.ClientSession() as session:
-                await see(session, "POST", f"{gateway.urls[0]}/stream", json={"query": "hi"}, upto=1)
+        slow = {**told_to(receiver, new_secret()), "GATEWAY_LOCAL__FIRST_TOKEN_MS": "60000"}
+        async with house(**slow) as gateway, aiohttp.ClientSession() as session:
+            await see(session, "POST", f"{gateway.urls[0]}/stream", json={"query": "hi"}, upto=1)
         assert receiver.types == ["stream.opened", "stream.cancelled"]
         assert receiver.got[1].told["data"]["outcome"] == "gateway_drain"
 
@@ -173,8 +174,6 @@ def test_no_secret_of_a_webhook_is_ever_written_down() -> None:
         "GATEWAY_LOGS__LEVEL": "debug",
     }
     with gateway_process(**environment) as process:
-        import urllib.request
-
         urllib.request.urlopen(f"{process.base}/stream?query=hi", timeout=30).read()
         metrics = urllib.request.urlopen(f"{process.base}/metrics", timeout=30).read()
     assert b"a webhook was given up" in process.stderr

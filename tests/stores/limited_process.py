@@ -7,13 +7,12 @@ one; then it renews its leases until it is killed.
 import asyncio
 import contextlib
 import sys
-from typing import Any
 
 from tests.contracts.limiters import redis_limiter, slots, taken
 
 
 class _At:
-    """Where a Redis is that somebody else started."""
+    """A Redis that somebody else started."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -21,8 +20,7 @@ class _At:
 
 async def main(url: str, lease_s: float, limit: int, clients: int, name: str) -> None:
     """Race, and hold on."""
-    server: Any = _At(url)
-    async with redis_limiter(server, lease_s=lease_s, instance=name) as limiter:
+    async with redis_limiter(_At(url), lease_s=lease_s, instance=name) as limiter:
         assert await taken(limiter, f"{name}-warm", slots(10**6, "warm"))
         print("ready", flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)

@@ -60,6 +60,11 @@ def play(metrics: Metrics) -> None:
     metrics.watch_store(lambda: StoreFigures(640, 98765, 21, durable=True, mirrors=4))
     metrics.flushed(0.003)
     metrics.froze()
+    metrics.webhooks_waiting(4)
+    metrics.webhook_attempt("ok")
+    metrics.webhook_attempt("blocked")
+    metrics.webhooks_ended("delivered", 1)
+    metrics.webhooks_ended("lost", 0)
     metrics.log_lines_dropped(11)
 
 

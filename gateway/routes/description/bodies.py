@@ -21,6 +21,29 @@ _OPENAI_USAGE: Json = {"type": ["object", "null"], "properties": {**USAGE["prope
 _OPENAI_USAGE["properties"].pop("reported")
 
 
+QUESTION: dict[str, str] = {
+    "query": "The question.",
+    "messages": "A conversation in OpenAI's form, the newest message last.",
+    "model": "Which model to ask.",
+    "session_id": "The conversation. Part of who owns the stream, where no user is named.",
+    "message_id": "With a `session_id` it is an idempotency key.",
+    "user_id": "The user. Part of who owns the stream.",
+    "language": "The language of the answer.",
+    "voice": "Whether the answer is to be spoken, and how.",
+    "max_tokens": "The longest answer.",
+    "temperature": "Passed to the model.",
+    "filters": "Narrows what the answer is made of.",
+    "limit": "How many results are wanted.",
+    "attachments": "What belongs to the question.",
+    "preferences": "How the answer is liked.",
+    "full_text": "Each `text` event also carries all of the text so far. Costly for long answers.",
+    "on_disconnect": "What becomes of the answer when nobody reads it; else `grace`.",
+    "grace_s": "How many seconds it then goes on.",
+    "metadata": "Yours; given back in the first event.",
+}
+"""What each field of a native question means."""
+
+
 def schema_of(model: type[BaseModel]) -> Json:
     """The schema of a model, without what pydantic adds for its own sake. Its parts stand inside it."""
     schema = model.model_json_schema(ref_template="{model}")
@@ -56,9 +79,17 @@ def _list_of(items: Json) -> Json:
     return {"type": "array", "items": items}
 
 
+def question_schema() -> Json:
+    """The fields of a native question, with their meanings."""
+    schema = schema_of(NativeDialect.body)
+    for name, field in schema["properties"].items():
+        field["description"] = QUESTION.get(name, "")
+    return schema
+
+
 def _question() -> Json:
     """Exactly one of two fields is needed, which no type of the model says."""
-    schema = schema_of(NativeDialect.body)
+    schema = question_schema()
     given = {"not": {"type": "null"}}
     either = [{"required": [name], "properties": {name: given}} for name in ("query", "messages")]
     return {**schema, "description": "A question: either `query` or `messages`.", "oneOf": either}

@@ -18,11 +18,16 @@ _EXPECTATION_FAILED = 417
 _LIMITS = {Code.RATE_LIMITED, Code.TOO_MANY_STREAMS, Code.BUDGET_EXCEEDED}
 _ALSO = ("X-Request-Id",)
 
+_LINKS: Json = {
+    name: {"operationId": name, "parameters": {"sid": "$response.header.X-Stream-Id"}}
+    for name in ("readStream", "cancelStream")
+}
+
 TAGS = {
-    "streams": "Open, read, resume and cancel answers that outlive their connections.",
-    "openai": "For OpenAI's own clients, unchanged.",
-    "operation": "For those who look after the gateway.",
-    "pages": "For people.",
+    "Streams": "Open, read, resume and cancel answers that outlive their connections.",
+    "OpenAI": "For OpenAI's own clients, unchanged.",
+    "Operation": "For those who look after the gateway.",
+    "Pages": "For people.",
 }
 
 SECURITY: dict[str, Json] = {
@@ -79,7 +84,10 @@ def _described(operation: Operation) -> Json:
         said["description"] = operation.detail
     said["parameters"] = list(_parameters((*operation.parameters, "X-Request-Id")))
     if operation.body:
-        said["requestBody"] = {"required": True, "content": {JSON: {"schema": ref(operation.body)}}}
+        said["requestBody"] = {
+            "required": True,
+            "content": {JSON: {"schema": ref(operation.body), "example": operation.example}},
+        }
     said["responses"] = _responses(operation)
     if operation.is_open:
         said["security"] = []
@@ -112,6 +120,8 @@ def _answer(operation: Operation, answer: Answer) -> Json:
     said: Json = {"description": answer.meaning, "headers": _headers((*_ALSO, *answer.headers, *limited))}
     if answer.bodies:
         said["content"] = {kind: {"schema": schema} for kind, schema in answer.bodies.items()}
+        if "X-Stream-Id" in answer.headers:
+            said["links"] = _LINKS
     return said
 
 

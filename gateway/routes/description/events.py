@@ -129,7 +129,8 @@ def openai_event() -> Json:
     data = {"anyOf": [{"const": "[DONE]"}, said]}
     return {
         "type": "object",
-        "description": "A chunk. After `[DONE]` the answer is whole; after an error, or without either, it is not.",
+        "title": "chunk",
+        "description": "In the OpenAI dialect. The answer is whole after `[DONE]`, and only then.",
         "properties": {"event": {"const": "message"}, "data": data},
         "required": ["data"],
     }

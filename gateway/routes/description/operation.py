@@ -41,7 +41,7 @@ class Answer:
 class Operation:
     """A method on a path.
 
-    `parameters` are names in `parameters.PARAMETERS`, or `question` for all fields of one; `codes` are the errors before
+    `parameters` are names in `parameters.PARAMETERS`, or `question` for all fields of one; `codes` are errors before
     the first byte beside those that every request can meet. `is_open` asks for no credential, and what `passes_on` an
     upstream's own status can have any.
     """
@@ -55,6 +55,7 @@ class Operation:
     codes: tuple[Code, ...] = ()
     parameters: tuple[str, ...] = ()
     body: str = ""
+    example: Mapping[str, Any] | None = None
     wording: Wording = Wording.NATIVE
     detail: str = ""
     is_open: bool = False

@@ -76,17 +76,18 @@ _OPENED = (
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
-        "POST", "/stream", "streams", "openStream", "Open a stream",
+        "POST", "/stream", "Streams", "openStream", "Open a stream",
         _OPENED,
         (*_KNOWN, *_BODY, Code.UNKNOWN_DIALECT, *_ADMITTED, *_FOUND, *_ANSWERED),
         ("dialect", "events", "detach", *_RESUME, *_KEYED, *_NAMED, *_CALLER),
         body="Question",
+        example={"query": "How does resume work?", "session_id": "s-1"},
         wording=Wording.EITHER,
         detail="The same request with a `Last-Event-ID` goes on with the stream that it names.",
         passes_on=True,
     ),
     Operation(
-        "GET", "/stream", "streams", "openStreamByQuery", "Open a stream, for EventSource",
+        "GET", "/stream", "Streams", "openStreamByQuery", "Open a stream, for EventSource",
         _OPENED,
         (*_KNOWN, Code.INVALID_JSON, Code.INPUT_TOO_LARGE, Code.UNKNOWN_DIALECT, *_ADMITTED, *_FOUND, *_ANSWERED),
         ("question", "dialect", "events", "detach", *_RESUME, *_KEYED, *_CALLER),
@@ -95,7 +96,7 @@ OPERATIONS: tuple[Operation, ...] = (
         passes_on=True,
     ),
     Operation(
-        "GET", "/stream/{sid}", "streams", "readStream", "Read a stream again, or go on reading it",
+        "GET", "/stream/{sid}", "Streams", "readStream", "Read a stream again, or go on reading it",
         (
             Answer(200, "From the beginning, or behind the last id that was seen.", {EVENT_STREAM: _TOLD}, OF_A_STREAM),
             Answer(204, "There is nothing more.", {}, OF_A_STREAM),
@@ -106,21 +107,21 @@ OPERATIONS: tuple[Operation, ...] = (
         passes_on=True,
     ),
     Operation(
-        "DELETE", "/stream/{sid}", "streams", "cancelStream", "Cancel a stream",
+        "DELETE", "/stream/{sid}", "Streams", "cancelStream", "Cancel a stream",
         (_json(200, "It ends, or has ended.", "StreamState"),),
         (*_KNOWN, *_FOUND),
         ("sid", *_NAMED, *_CALLER),
         detail="Harmless where it has ended.",
     ),
     Operation(
-        "GET", "/streams", "streams", "listStreams", "List the streams of a user or session",
+        "GET", "/streams", "Streams", "listStreams", "List the streams of a user or session",
         (_json(200, "The newest first.", "StreamList"),),
         (*_KNOWN, Code.STORE_AWAY),
         (*_NAMED, *_CALLER),
         detail="A user or a session is needed.",
     ),
     Operation(
-        "POST", "/v1/chat/completions", "openai", "createChatCompletion", "OpenAI's Chat Completions",
+        "POST", "/v1/chat/completions", "OpenAI", "createChatCompletion", "OpenAI's Chat Completions",
         (
             Answer(
                 200,
@@ -132,52 +133,53 @@ OPERATIONS: tuple[Operation, ...] = (
         (*_KNOWN, *_BODY, *_ADMITTED, Code.INVALID_EVENT_ID, *_ANSWERED),
         (*_KEYED, *_CALLER, "session_id"),
         body="ChatCompletionRequest",
+        example={"model": "local", "messages": [{"role": "user", "content": "Hello!"}], "stream": True},
         wording=Wording.OPENAI,
         passes_on=True,
     ),
     Operation(
-        "GET", "/v1/models", "openai", "listModels", "The models that may be asked for",
+        "GET", "/v1/models", "OpenAI", "listModels", "The models that may be asked for",
         (_json(200, "Their names.", "ModelList"),),
         (*_KNOWN, *_ASKED_UPSTREAM),
         wording=Wording.OPENAI,
         passes_on=True,
     ),
     Operation(
-        "GET", "/health/live", "operation", "live", "Whether the process turns",
+        "GET", "/health/live", "Operation", "live", "Whether the process turns",
         (_json(200, "It does.", "Health"),),
         is_open=True,
     ),
     Operation(
-        "GET", "/health/ready", "operation", "ready", "Whether the process takes new streams",
+        "GET", "/health/ready", "Operation", "ready", "Whether the process takes new streams",
         (_json(200, "It does.", "Health"), _json(503, "It is going away, or its store is.", "Health")),
         is_open=True,
     ),
     Operation(
-        "GET", "/health/streaming", "operation", "dependencies", "Each dependency with its latency",
+        "GET", "/health/streaming", "Operation", "dependencies", "Each dependency with its latency",
         (_json(200, "All are well.", "Dependencies"), _json(503, "One is away.", "Dependencies")),
         is_open=True,
     ),
     Operation(
-        "GET", "/metrics", "operation", "metrics", "Metrics for Prometheus",
+        "GET", "/metrics", "Operation", "metrics", "Metrics for Prometheus",
         (Answer(200, "The text exposition format.", {"text/plain": {"type": "string"}}),),
         is_open=True,
     ),
     Operation(
-        "GET", "/metrics/streaming", "operation", "figures", "The same figures as JSON",
+        "GET", "/metrics/streaming", "Operation", "figures", "The same figures as JSON",
         (_json(200, "For a dashboard.", "Figures"),),
         is_open=True,
     ),
-    Operation("GET", "/", "pages", "chatPage", "The chat page", (_page("text/html"),), is_open=True),
+    Operation("GET", "/", "Pages", "chatPage", "The chat page", (_page("text/html"),), is_open=True),
     Operation(
-        "GET", "/static/{name}", "pages", "file", "Style sheets, scripts and pictures of the pages",
+        "GET", "/static/{name}", "Pages", "file", "Style sheets, scripts and pictures of the pages",
         (_page("text/css", "text/javascript", "text/html", "image/svg+xml"),),
         (Code.NOT_FOUND,),
         ("file",),
         is_open=True,
     ),
-    Operation("GET", "/docs", "pages", "docsPage", "This description as a page", (_page("text/html"),), is_open=True),
+    Operation("GET", "/docs", "Pages", "docsPage", "This description as a page", (_page("text/html"),), is_open=True),
     Operation(
-        "GET", "/openapi.json", "pages", "description", "This description",
+        "GET", "/openapi.json", "Pages", "description", "This description",
         (Answer(200, "An OpenAPI document.", {JSON: {"type": "object"}}),),
         is_open=True,
     ),

@@ -5,14 +5,15 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from gateway.dialects.fields import Name
-from gateway.dialects.native import STRUCTURED, NativeDialect
-from gateway.routes.description.bodies import schema_of
+from gateway.dialects.native import STRUCTURED
+from gateway.routes.description.bodies import question_schema
 from gateway.routes.description.operation import JSON
 from gateway.streams.ids import PLACE_PATTERN, SID_PATTERN
 
 Json = dict[str, Any]
 
-NAME: Json = TypeAdapter(Name).json_schema()
+NAME: Json = {**TypeAdapter(Name).json_schema(), "minLength": 0}
+"""Where it is empty it is not given."""
 _TOKEN: Json = {"type": "string", "pattern": "^[ -~]{1,255}$"}
 
 
@@ -20,12 +21,22 @@ def _at(where: str, name: str, meaning: str, schema: Json, **more: Any) -> Json:
     return {"name": name, "in": where, "description": meaning, "schema": schema, **more}
 
 
+_SID = "Xw5VhRpgjs3aM2k8LdNzQe"
 _KEY = "Where it came before, the answer is the stream that it opened then; nothing is asked twice."
-_PLACE: Json = {"type": "string", "pattern": f"^{PLACE_PATTERN}$"}
+_PLACE: Json = {"type": "string", "pattern": f"^({PLACE_PATTERN})?$"}
 
 PARAMETERS: dict[str, Json] = {
-    "sid": _at("path", "sid", "The stream's id.", {"type": "string", "pattern": f"^{SID_PATTERN}$"}, required=True),
-    "file": _at("path", "name", "A file of the pages.", {"type": "string", "minLength": 1}, required=True),
+    "sid": _at(
+        "path",
+        "sid",
+        "The stream's id.",
+        {"type": "string", "pattern": f"^{SID_PATTERN}$"},
+        required=True,
+        example=_SID,
+    ),
+    "file": _at(
+        "path", "name", "A file of the pages.", {"type": "string", "minLength": 1}, required=True, example="docs.css"
+    ),
     "dialect": _at(
         "query",
         "dialect",
@@ -56,18 +67,19 @@ PARAMETERS: dict[str, Json] = {
     "X-Request-Id": _at(
         "header",
         "X-Request-Id",
-        "Your name for this request, for the logs. Another form of it is ignored.",
-        {"type": "string", "pattern": "^[A-Za-z0-9._-]{8,64}$"},
+        "Your name for this request, for the logs: 8 to 64 letters, digits, dots, dashes. Anything else is ignored.",
+        {"type": "string"},
     ),
 }
 
 
 def question_parameters() -> list[Json]:
     """The fields of a native question as parameters of a query; those with structure are JSON."""
-    fields = schema_of(NativeDialect.body)["properties"]
     found = []
-    for name, schema in fields.items():
-        about = {"name": name, "in": "query", "description": schema.get("description", "")}
+    for name, schema in question_schema()["properties"].items():
+        about = {"name": name, "in": "query", "description": schema["description"]}
+        if name == "query":
+            about["example"] = "How does resume work?"
         shape = _without_null(schema)
         if name in STRUCTURED:
             found.append({**about, "content": {JSON: {"schema": shape}}})

@@ -1,0 +1,129 @@
+"""Ledger: what running streams cost their tenants, told once a second, and the end of those whose budget is used up."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+from gateway.admission.permit import Permit
+from gateway.errors import Code, GatewayError
+from gateway.limits import Budget, Limiter
+from gateway.request import CHARACTERS_PER_TOKEN
+from gateway.streams.lineage import FIRST_EPOCH
+from gateway.streams.stream import Stream
+from gateway.telemetry.metrics import Account
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 1.0
+DAY_S = 86_400
+
+
+class Tab:
+    """What one stream was counted for: `told` tokens so far, in all processes that made it."""
+
+    __slots__ = ("permit", "told")
+
+    def __init__(self, permit: Permit, told: int = 0) -> None:
+        self.permit = permit
+        self.told = told
+
+
+class Ledger:
+    """A `Witness` that counts tokens against budgets: while a stream runs an estimate, at its end what was reported.
+
+    `making` tells the streams of this process with their permits, `permit_of` that of one of them, `fail_where` ends
+    those that a function picks; all three are the hub's. `clock` tells seconds of Unix time.
+    """
+
+    def __init__(
+        self,
+        limiter: Limiter,
+        *,
+        making: Callable[[], Iterable[tuple[Stream, Permit]]],
+        permit_of: Callable[[str], Permit],
+        fail_where: Callable[[Callable[[Stream, Permit], bool], GatewayError], int],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._limiter = limiter
+        self._making = making
+        self._permit_of = permit_of
+        self._fail_where = fail_where
+        self._clock = clock
+        self._tabs: dict[str, Tab] = {}
+        self._looking: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Look once a second from now on."""
+        self._looking = asyncio.create_task(self._look_on(), name="ledger")
+
+    async def stop(self) -> None:
+        """Look no more; streams that end are settled all the same."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
+
+    # A Witness.
+
+    def opened(self, stream: Stream) -> None:
+        """It may be over before anybody looks."""
+        permit = self._permit_of(stream.sid)
+        if permit.charge.budgets:
+            self._tabs[stream.sid] = Tab(permit)
+
+    def ended(self, stream: Stream, account: Account) -> None:
+        """The usage that was reported is what counts, or the estimate of it; so it is for failed and cancelled ones.
+
+        Of a stream that goes on elsewhere all that was made here is counted, and nothing more.
+        """
+        tab = self._tabs.pop(stream.sid, None)
+        if tab is None or tab.permit.waits:
+            # Nothing was asked of anybody.
+            return
+        due = account.prompt_tokens + account.completion_tokens if stream.ended else made_by(stream)
+        if due != tab.told:
+            self._limiter.spent(tab.permit.charge.budgets, due - tab.told)
+
+    # Looking.
+
+    def look(self) -> None:
+        """Tell what was made since the last time; end what may cost nothing more."""
+        costs: dict[tuple[Budget, ...], int] = {}
+        for stream, permit in self._making():
+            budgets = permit.charge.budgets
+            if budgets:
+                made = 0 if permit.waits else self._made_since(stream, permit)
+                costs[budgets] = costs.get(budgets, 0) + made
+        for budgets, tokens in costs.items():
+            self._limiter.spent(budgets, tokens)
+        doomed = {budgets for budgets in costs if self._limiter.exhausted(budgets)}
+        if doomed:
+            self._end(doomed)
+
+    def _made_since(self, stream: Stream, permit: Permit) -> int:
+        made, tab = made_by(stream), self._tabs.get(stream.sid)
+        if tab is None:
+            # Another process began it, and has counted it until then.
+            begun_here = stream.epoch == FIRST_EPOCH.epoch
+            tab = self._tabs[stream.sid] = Tab(permit, 0 if begun_here else made)
+        since, tab.told = made - tab.told, made
+        return since
+
+    def _end(self, doomed: set[tuple[Budget, ...]]) -> None:
+        error = GatewayError(Code.BUDGET_EXCEEDED, retry_after_s=DAY_S - self._clock() % DAY_S)
+        ended = self._fail_where(lambda stream, permit: permit.charge.budgets in doomed, error)
+        if ended:
+            log.warning("the tokens of a day are used up", extra={"streams": ended})
+
+    async def _look_on(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            try:
+                self.look()
+            except Exception:
+                log.exception("tokens could not be counted")
+
+
+def made_by(stream: Stream) -> int:
+    """Tokens of question and answer so far, as an estimate that costs nothing to make."""
+    return (stream.request_bytes + stream.bytes_ever) // CHARACTERS_PER_TOKEN
