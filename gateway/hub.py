@@ -350,7 +350,7 @@ class Hub:
         return [(work.stream, work.permit) for work in self._running.values()]
 
     def permit_of(self, sid: str) -> Permit:
-        """The leave to make a stream of this process."""
+        """The leave with which a stream is made here; the free one where it is not."""
         work = self._running.get(sid)
         return FREE if work is None else work.permit
 

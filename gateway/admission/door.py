@@ -5,6 +5,7 @@ from dataclasses import replace
 from gateway.admission.charges import Charges
 from gateway.admission.permit import FREE, Permit
 from gateway.admission.preferences import preferring
+from gateway.admission.questions import Questions, caps_for
 from gateway.admission.rollout import Rollout
 from gateway.admission.standing import Standings
 from gateway.admission.tenant import OPEN
@@ -17,7 +18,16 @@ from gateway.streams.stream import Stream
 class Door:
     """Refuses at once what must be refused, and gives leave for the rest."""
 
-    def __init__(self, rollout: Rollout, charges: Charges, room: WaitingRoom, standings: Standings, caps: Caps) -> None:
+    def __init__(
+        self,
+        questions: Questions,
+        rollout: Rollout,
+        charges: Charges,
+        room: WaitingRoom,
+        standings: Standings,
+        caps: Caps,
+    ) -> None:
+        self._questions = questions
         self._rollout = rollout
         self._charges = charges
         self._room = room
@@ -38,13 +48,14 @@ class Door:
 
         Raises what its tenant may not, and what is too much of it.
         """
-        asked = self._rollout.prepare(visitor, asked, streamed=streamed)
         tenant = visitor.tenant
-        liked = asked.preferences or stored or tenant.preferences
-        if liked is not None or tenant.caps is not None:
-            asked = replace(asked, caps=tenant.caps or self._caps)
-            asked = preferring(asked, stored, tenant.preferences)
-        return asked
+        asked = self._questions.accept(asked, tenant, dialect)
+        asked = self._rollout.prepare(visitor, asked, streamed=streamed)
+        if tenant.caps is not None:
+            asked = replace(asked, caps=caps_for(self._caps, tenant))
+        if asked.preferences is None and stored is None and tenant.preferences is None:
+            return asked
+        return preferring(asked, stored, tenant.preferences)
 
     def counts(self, visitor: Visitor) -> bool:
         """Whether anything is counted for this visitor; where not, nobody's leave is needed."""

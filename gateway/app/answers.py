@@ -15,7 +15,7 @@ from gateway.sources.local import LocalSource
 from gateway.sources.openai import DEFAULT_BASE_URL, OpenAISource
 from gateway.sources.passages import Library
 from gateway.stages.base import Stage
-from gateway.stages.liked import stages_for
+from gateway.stages.liked import caps_for, stages_for
 from gateway.stages.truncate import Truncate
 from gateway.telemetry.metrics import Metrics
 from gateway.transport.route import Route, route_to
@@ -28,15 +28,16 @@ HOME = Path(__file__).parent.parent.parent
 
 def make_catalog(settings: Settings, turn: Turn, remembering: Remembering, metrics: Metrics) -> Catalog:
     """The source that is configured, with its timers, and a pipeline for each request."""
-
     caps = caps_by(settings.output)
 
     def make_pipeline(source: Source, request: StreamRequest) -> Pipeline:
-        most = settings.stream.max_output_bytes
-        stages: list[Stage] = [Truncate(request.caps or caps, max_bytes=most, asked_tokens=request.asked_tokens)]
+        most, bounds, liked = settings.stream.max_output_bytes, request.caps or caps, request.preferences
+        if liked is not None:
+            bounds = caps_for(liked, bounds)
+        stages: list[Stage] = [Truncate(bounds, max_bytes=most, asked_tokens=request.asked_tokens)]
         brief: Brief | None = None
-        if request.preferences is not None:
-            stages += stages_for(request.preferences)
+        if liked is not None:
+            stages += stages_for(liked)
         if request.session_id is not None or request.preferences is not None:
             brief = remembering.brief_for(source, request)
         return Pipeline(source, stages, brief=brief, follower_limit_s=settings.stream.follower_s, metrics=metrics)

@@ -7,6 +7,7 @@ from gateway.admission.charges import Charges, HouseLimits
 from gateway.admission.door import Door
 from gateway.admission.ledger import Ledger
 from gateway.admission.permit import Permit
+from gateway.admission.questions import Questions
 from gateway.admission.rollout import Rollout
 from gateway.admission.standing import Standings
 from gateway.admission.tenant import OPEN
@@ -69,7 +70,8 @@ class Entering:
         self._charges = charges_by(limits)
         self._ledger = Ledger(limiter, making=hub.making, permit_of=hub.permit_of, fail_where=hub.fail_where)
         hub.witnesses.append(self._ledger)
-        self.door = Door(rollout, self._charges, self._room, standings, caps_by(settings.output))
+        questions = Questions(settings.input.max_chars, settings.input.max_messages)
+        self.door = Door(questions, rollout, self._charges, self._room, standings, caps_by(settings.output))
 
     async def start(self) -> None:
         """Keep count from now on."""

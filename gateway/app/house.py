@@ -147,7 +147,9 @@ class Gateway:
         body_s = settings.server.body_s
         tickets = self._tenancy.tickets
         callers = Callers(self._tenancy.identity, self.tenants)
-        entrance = Entrance(self.hub, self.catalog, self._entering.door, self._memories.likings, tickets)
+        entrance = Entrance(
+            self.hub, self.catalog, self._entering.door, self._memories.likings, tickets, metrics=self.metrics
+        )
         refusals = Refusals(dialects, self._heart.retry_ms, self.metrics)
         self._operator = Operator(settings, self.rolling.flags, refusals, self.tenants.reload)
         middlewares = [refusals.answered, Preflights(self.tenants).answered]

@@ -17,8 +17,10 @@ from gateway.errors import Code, GatewayError
 from gateway.hub import Hub
 from gateway.settings import Limits as LimitSettings
 from gateway.settings import Settings, SettingsError
+from gateway.stores.keys import Keys
 from gateway.stores.redis import RedisStore
 from gateway.stores.tickets_memory import MemoryTickets
+from gateway.stores.tickets_redis import RedisTickets
 from gateway.streams.stream import Stream
 from gateway.tickets import TicketStore
 
@@ -92,4 +94,7 @@ def _is_local(host: str) -> bool:
 def _ticket_store(settings: Settings, shared: RedisStore | None) -> TicketStore:
     stream = settings.stream
     running_s = stream.total_s + stream.follower_s + stream.grace_max_s
-    return MemoryTickets(unused_s=TICKET_S, used_s=running_s + stream.retention_s)
+    used_s = running_s + stream.retention_s
+    if shared is None:
+        return MemoryTickets(unused_s=TICKET_S, used_s=used_s)
+    return RedisTickets(shared.courier, Keys(settings.redis.prefix), unused_s=TICKET_S, used_s=used_s)

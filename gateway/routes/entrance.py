@@ -19,6 +19,7 @@ from gateway.hub import Hub, Key
 from gateway.pipeline import Pipeline
 from gateway.request import OnDisconnect, StreamRequest
 from gateway.streams.stream import Stream
+from gateway.telemetry.metrics import Metrics
 
 
 class Entered(NamedTuple):
@@ -32,12 +33,15 @@ class Entered(NamedTuple):
 class Entrance:
     """Through the door, and into the hub."""
 
-    def __init__(self, hub: Hub, catalog: Catalog, door: Door, likings: Likings, tickets: Tickets) -> None:
+    def __init__(
+        self, hub: Hub, catalog: Catalog, door: Door, likings: Likings, tickets: Tickets, *, metrics: Metrics
+    ) -> None:
         self._hub = hub
         self._catalog = catalog
         self._door = door
         self._likings = likings
         self._tickets = tickets
+        self._metrics = metrics
 
     async def open(
         self,
@@ -77,6 +81,8 @@ class Entrance:
                 opening = await open_with(admit=admit_once)
         else:
             opening = await open_with(admit=admit)
+        if opening.fresh:
+            self._metrics.answered(dialect.name, "stream" if streamed else "plain")
         if opening.permit.standing is not None:
             carry(request, self._door.standings.headers(opening.permit.standing))
         if asked.variant and (asked.preferences is None or asked.preferences.metadata is not False):
