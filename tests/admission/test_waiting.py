@@ -202,12 +202,13 @@ def test_a_full_room_refuses_before_anything_is_counted(room: Rooms) -> None:
 def test_a_full_room_still_lets_in_who_need_not_wait(room: Rooms) -> None:
     """One tenant's waiting is not another's; but where its own are full there is no place to wait."""
     bench = room(slots=0, max_waiting=2)
+    everybody = Slots("global", "*", 9, True)
     for _ in range(3):
-        bench.guest(tenant("a", 1))
-    assert bench.guest(tenant("b", 1)).goes_in
-    for charge in (Charge(slots=(tenant("a", 1),)), Charge(slots=(tenant("b", 1),))):
+        bench.guest(everybody, tenant("a", 1))
+    assert bench.guest(everybody, tenant("b", 1)).goes_in
+    for name in ("a", "b"):
         with pytest.raises(GatewayError, match="QUEUE_FULL"):
-            bench.admit(charge)
+            bench.admit(Charge(slots=(everybody, tenant(name, 1))))
 
 
 def test_places_are_kept_for_those_who_are_still_being_counted(room: Rooms) -> None:
@@ -347,6 +348,8 @@ def test_giving_back_twice_frees_one_slot_only(room: Rooms) -> None:
     bench.call(first.permit.hand_over)
     bench.loop.turn()
     assert [guest.goes_in for guest in waiting] == [True, False]
+    assert bench.limiter.left == [first.permit.sid]
+    assert bench.limiter.forgotten == []
 
 
 def test_what_is_handed_over_keeps_its_shared_slots_and_frees_this_process_s(room: Rooms) -> None:
