@@ -2,13 +2,12 @@
 
 import logging
 from pathlib import Path
-from typing import Any
 
 from gateway.admission.addresses import Proxies, is_here
 from gateway.admission.attempts import Attempts
 from gateway.admission.identity import Identity
 from gateway.admission.permit import Permit
-from gateway.admission.tenant import WebhookTarget
+from gateway.admission.tenant import Limits, WebhookTarget
 from gateway.admission.tenants import Registry, Tenants
 from gateway.admission.tenants_file import TenantsError
 from gateway.admission.tickets import TICKET_S, Tickets
@@ -16,6 +15,7 @@ from gateway.app.answers import HOME
 from gateway.app.telling import webhook_check
 from gateway.errors import Code, GatewayError
 from gateway.hub import Hub
+from gateway.settings import Limits as LimitSettings
 from gateway.settings import Settings, SettingsError
 from gateway.stores.keys import Keys
 from gateway.stores.redis import RedisStore
@@ -43,13 +43,6 @@ class Tenancy:
         found = self.registry.now.named(tenant)
         return None if found is None else found.webhook
 
-    async def reload(self) -> dict[str, Any]:
-        """Read the tenants again. Raises `INVALID_REQUEST`, with what is wrong, where nothing changed."""
-        wrong = self.registry.reload()
-        if wrong:
-            raise GatewayError(Code.INVALID_REQUEST, wrong)
-        return {"tenants": len(self.registry.now)}
-
     def watch(self, hub: Hub) -> None:
         """After a change, end what runs for a credential that is good no more: it may have been lost to somebody."""
 
@@ -68,7 +61,12 @@ def registry_of(settings: Settings) -> Registry:
     """The tenants. Raises `SettingsError` where their file is not usable, or all the world would be an open tenant."""
     named, server = settings.tenants.file, settings.server
     try:
-        registry = Registry(HOME / (named or DEFAULT_TENANTS), optional=not named, check=webhook_check(settings))
+        registry = Registry(
+            HOME / (named or DEFAULT_TENANTS),
+            optional=not named,
+            limits=limits_by(settings.limits),
+            check=webhook_check(settings),
+        )
     except TenantsError as error:
         raise SettingsError(str(error)) from None
     if registry.now.is_open and not server.uds and not _is_local(server.host):
@@ -76,6 +74,17 @@ def registry_of(settings: Settings) -> Registry:
             "server.host: without a tenants file only loopback addresses can be listened on; see tenants.file"
         )
     return registry
+
+
+def limits_by(limits: LimitSettings) -> Limits:
+    """What holds for a tenant that does not say."""
+    return Limits(
+        window_s=limits.window_s,
+        requests_per_user=limits.requests_per_user,
+        requests_per_session=limits.requests_per_session,
+        requests_per_ip=limits.requests_per_ip,
+        concurrent_per_client=limits.concurrent_per_client,
+    )
 
 
 def _is_local(host: str) -> bool:

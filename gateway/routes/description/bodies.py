@@ -7,7 +7,9 @@ from pydantic import BaseModel
 
 from gateway.dialects.native import NativeDialect
 from gateway.dialects.openai import OpenAIDialect
+from gateway.dialects.preferences import PreferencesBody
 from gateway.routes.description.events import USAGE, native_event, openai_event
+from gateway.routes.tickets import TicketRoutes
 from gateway.streams.ids import SID_PATTERN
 
 Json = dict[str, Any]
@@ -84,6 +86,7 @@ def question_schema() -> Json:
     schema = schema_of(NativeDialect.body)
     for name, field in schema["properties"].items():
         field["description"] = QUESTION.get(name, "")
+    schema["properties"]["preferences"]["anyOf"][0] = schema_of(PreferencesBody)
     return schema
 
 
@@ -123,6 +126,16 @@ def _openai_error() -> Json:
 def _listed() -> Json:
     names = {"stream_id": _SID, "state": _TEXT, "session_id": _MAYBE_TEXT, "model": _TEXT, "created": _COUNT}
     return _object("The newest hundred streams.", {"streams": _list_of(_object("One of them.", names))})
+
+
+def _ticket() -> Json:
+    names = {"ticket": _TEXT, "expires_in_s": _NUMBER, "session_id": _TEXT}
+    return _object("Good for one stream, until it expires.", names)
+
+
+def _session() -> Json:
+    names = {"role": {"enum": ["user", "assistant"]}, "content": _TEXT, "at": _NUMBER, "stream_id": _SID}
+    return _object("A conversation.", {"session_id": _TEXT, "messages": _list_of(_object("One of them.", names))})
 
 
 def _models() -> Json:
@@ -165,6 +178,22 @@ def _figures() -> Json:
     return _object("Figures for a dashboard.", names, "shared_store")
 
 
+def _plain() -> Json:
+    facts: Json = {
+        "stream_id": _SID,
+        "status": {"const": "completed"},
+        "model": _TEXT,
+        "text": _TEXT,
+        "finish_reason": _TEXT,
+        "usage": USAGE,
+        "total": _COUNT,
+        "duration": _COUNT,
+        "warnings": {"type": "array", "items": {"type": "object"}},
+    }
+    schema = _object("The whole of an answer; more fields where there was more than text.", facts)
+    return {**schema, "additionalProperties": True}
+
+
 SCHEMAS: dict[str, Callable[[], Json]] = {
     "Question": _question,
     "ChatCompletionRequest": _completion_request,
@@ -174,9 +203,14 @@ SCHEMAS: dict[str, Callable[[], Json]] = {
     "ChatCompletionEvent": openai_event,
     "ChatCompletion": lambda: _completion("chat.completion", "message", whole=True),
     "ChatCompletionChunk": lambda: _completion("chat.completion.chunk", "delta", whole=False),
+    "PlainAnswer": _plain,
     "StreamState": lambda: _object("A stream and its state.", {"stream_id": _SID, "state": _TEXT}),
     "StreamList": _listed,
     "ModelList": _models,
+    "Ticket": _ticket,
+    "TicketRequest": lambda: schema_of(TicketRoutes.body),
+    "Session": _session,
+    "Preferences": lambda: schema_of(PreferencesBody),
     "Health": lambda: _object("How the process is.", {"status": _TEXT}),
     "Dependencies": _dependencies,
     "Figures": _figures,

@@ -34,6 +34,7 @@ PARAMETERS: dict[str, Json] = {
         required=True,
         example=_SID,
     ),
+    "session": _at("path", "session", "The session's id.", {**NAME, "minLength": 1}, required=True, example="s-1"),
     "file": _at(
         "path", "name", "A file of the pages.", {"type": "string", "minLength": 1}, required=True, example="docs.css"
     ),
@@ -108,6 +109,7 @@ HEADERS: dict[str, Json] = {
     "X-Stream-Id": _given("The stream's id.", {"type": "string", "pattern": f"^{SID_PATTERN}$"}),
     "Location": _given("Where to read the stream again.", {"type": "string", "pattern": f"^/stream/{SID_PATTERN}$"}),
     "Retry-After": _given("Seconds to wait before asking again.", {"type": "integer", "minimum": 1}),
+    "WWW-Authenticate": _given("How to say who asks.", {"type": "string"}),
     "x-should-retry": _given("`false` where a client library must not ask again unasked.", {"const": "false"}),
     "X-RateLimit-Limit": _given("Requests in the window that is nearest to its limit.", _COUNT),
     "X-RateLimit-Remaining": _given("Requests that are left in it.", _COUNT),
@@ -116,5 +118,9 @@ HEADERS: dict[str, Json] = {
     "RateLimit": _given("What is left of it, and for how many seconds.", {"type": "string"}),
 }
 
+CALLER = ("X-User-Id", "X-Session-Id")
+NAMED = ("user_id", "session_id")
+RESUME = ("Last-Event-ID", "last_event_id")
+KEYED = ("Idempotency-Key", "idempotency_key")
 LIMITED = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "RateLimit-Policy", "RateLimit")
 OF_A_STREAM = ("X-Stream-Id", "Location")
