@@ -29,8 +29,8 @@ from tests.journeys.test_upstream_faults import FAULTS
 BOTH = (NATIVE, OPENAI)
 SHOP = f'[tenants.shop]\npublic_hash = "{PUBLIC}"\norigins = ["https://shop.example"]\n'
 ELSEWHERE = {"Origin": "https://evil.example"}
+PLAINLY = {"Accept": "application/json"}
 BAD_KEY = {"X-API-Key": "sk-of-nobody"}
-NO_STORE = "no-store"
 
 
 class Row(NamedTuple):
@@ -81,7 +81,7 @@ ROWS: dict[Code, Row] = {
     Code.DRAINING: Row(draining, retry_after=True),
     Code.STREAMING_DISABLED: Row(asked(settings={"STREAMING_ENABLED": "false"}, change={"stream": True})),
     Code.INTERNAL: Row(broken),
-    Code.UPSTREAM_UNAVAILABLE: by_fault("reset before headers"),
+    Code.UPSTREAM_UNAVAILABLE: Row(asked(settings=nowhere(), headers=PLAINLY), again=False),
     Code.UPSTREAM_AUTH: by_fault("status 401"),
     Code.UPSTREAM_REJECTED: by_fault("status 400"),
     Code.UPSTREAM_RATE_LIMITED: by_fault("status 429"),
@@ -90,3 +90,38 @@ ROWS: dict[Code, Row] = {
     Code.UPSTREAM_TRUNCATED: by_fault("empty stream"),
     Code.UPSTREAM_PROTOCOL: by_fault("no HTTP"),
 }
+PENDING: dict[Code, str] = {
+    Code.PRODUCER_LOST: "needs a process that dies: tests/cluster/test_upstreams.py",
+}
+"""Codes that no row provokes, and where they are."""
+
+CASES = [(code, dialect) for code, row in ROWS.items() for dialect in row.dialects]
+
+
+@pytest.mark.parametrize(("code", "dialect"), CASES, ids=[f"{code.name}-{dialect}" for code, dialect in CASES])
+async def test_a_refusal_is_what_its_table_says(code: Code, dialect: str) -> None:
+    """Status, code, the dialect's own shape, and the headers that help: no more of them, and no fewer."""
+    row = ROWS[code]
+    seen = await row.provoke(dialect)
+    error = is_of(dialect, seen)
+    assert (error["code"], seen.status) == (code.name, error.get("status", code.status)), seen.body
+    if dialect == NATIVE:
+        assert (error["error"], error["retryable"]) == (code.meaning, code.retryable)
+    assert_headers(seen, code, row)
+
+
+def assert_headers(seen: Seen, code: Code, row: Row) -> None:
+    """`Retry-After` exactly where it helps, and nothing that a cache may keep."""
+    assert ("Retry-After" in seen.headers) is row.retry_after
+    if row.retry_after:
+        assert code.retryable
+        assert 1 <= int(seen.headers["Retry-After"]) <= 3600
+    assert (seen.headers.get("x-should-retry") == "false") is not row.again
+    missing = [name for name in row.headers if not seen.headers.get(name)]
+    assert not missing, dict(seen.headers)
+
+
+def test_the_table_holds_every_code() -> None:
+    """But for those that are named, with where they are."""
+    assert set(ROWS) | set(PENDING) == set(Code)
+    assert not set(ROWS) & set(PENDING)
