@@ -24,7 +24,8 @@ from tests.test_docs import FREE_FORM, SAMPLES
 
 DOCUMENT = document()
 OPERATIONS = [(path, method) for path, methods in DOCUMENT["paths"].items() for method in methods]
-OF_NO_OPERATION = {Code.NOT_FOUND, Code.METHOD_NOT_ALLOWED, Code.SESSION_NOT_FOUND}
+CREDENTIALS = {each["name"] for each in DOCUMENT["components"]["securitySchemes"].values() if "name" in each}
+OF_NO_OPERATION = {Code.NOT_FOUND, Code.METHOD_NOT_ALLOWED}
 """Told of paths and methods that are not described, so of no operation."""
 
 
@@ -79,7 +80,10 @@ def test_every_parameter_that_the_routes_hear_is_described() -> None:
     parts = DOCUMENT["components"]["parameters"]
     asked = [parts[each["$ref"].rsplit("/", 1)[1]] if "$ref" in each else each
              for each in DOCUMENT["paths"]["/stream"]["get"]["parameters"]]  # fmt: skip
-    assert {each["name"] for each in asked if each["in"] == "query"} == {*NativeDialect.body.model_fields, *CONTROLS}
+    assert {each["name"] for each in asked if each["in"] == "query"} == {
+        *NativeDialect.body.model_fields,
+        *CONTROLS,
+    } - CREDENTIALS
 
 
 def test_every_field_of_a_question_has_a_meaning() -> None:

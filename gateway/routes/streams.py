@@ -26,6 +26,9 @@ from gateway.telemetry.metrics import Metrics
 CONTROLS = frozenset(("dialect", "events", "detach", "last_event_id", "idempotency_key", "ticket", "tenant_hash"))
 """Query parameters that say who asks and how to be answered, not what is asked."""
 
+_OTHER = "/stream/{other:(?!tickets$)[^{}/]+}"
+"""What has routes of its own is left to them: a 405 of theirs names their methods and no others."""
+
 CREATED_S = 1.0
 """For the stream of a ticket to be there, when another request is just opening it."""
 
@@ -65,8 +68,8 @@ class StreamRoutes:
             web.get("/streams", self.list, allow_head=False),
             web.get(sid, self.attach, allow_head=False),
             web.delete(sid, self.cancel),
-            web.get("/stream/{other}", self.malformed, allow_head=False),
-            web.delete("/stream/{other}", self.malformed),
+            web.get(_OTHER, self.malformed, allow_head=False),
+            web.delete(_OTHER, self.malformed),
         ]
 
     async def open_by_post(self, request: web.Request) -> web.StreamResponse:

@@ -22,6 +22,9 @@ class _Body(BaseModel):
 class TicketRoutes:
     """Makes tickets for whoever shows something better."""
 
+    body: type[BaseModel] = _Body
+    """What may be said of them."""
+
     def __init__(self, callers: Callers, tickets: Tickets, *, body_s: float) -> None:
         self._callers = callers
         self._tickets = tickets

@@ -7,7 +7,10 @@ from pydantic import BaseModel
 
 from gateway.dialects.native import NativeDialect
 from gateway.dialects.openai import OpenAIDialect
+from gateway.dialects.preferences import PreferencesBody
 from gateway.routes.description.events import USAGE, native_event, openai_event
+from gateway.routes.feedback import FeedbackRoutes
+from gateway.routes.tickets import TicketRoutes
 from gateway.streams.ids import SID_PATTERN
 
 Json = dict[str, Any]
@@ -84,6 +87,7 @@ def question_schema() -> Json:
     schema = schema_of(NativeDialect.body)
     for name, field in schema["properties"].items():
         field["description"] = QUESTION.get(name, "")
+    schema["properties"]["preferences"]["anyOf"][0] = schema_of(PreferencesBody)
     return schema
 
 
@@ -123,6 +127,16 @@ def _openai_error() -> Json:
 def _listed() -> Json:
     names = {"stream_id": _SID, "state": _TEXT, "session_id": _MAYBE_TEXT, "model": _TEXT, "created": _COUNT}
     return _object("The newest hundred streams.", {"streams": _list_of(_object("One of them.", names))})
+
+
+def _ticket() -> Json:
+    names = {"ticket": _TEXT, "expires_in_s": _NUMBER, "session_id": _TEXT}
+    return _object("Good for one stream, until it expires.", names)
+
+
+def _session() -> Json:
+    names = {"role": {"enum": ["user", "assistant"]}, "content": _TEXT, "at": _NUMBER, "stream_id": _SID}
+    return _object("A conversation.", {"session_id": _TEXT, "messages": _list_of(_object("One of them.", names))})
 
 
 def _models() -> Json:
@@ -194,6 +208,12 @@ SCHEMAS: dict[str, Callable[[], Json]] = {
     "StreamState": lambda: _object("A stream and its state.", {"stream_id": _SID, "state": _TEXT}),
     "StreamList": _listed,
     "ModelList": _models,
+    "Ticket": _ticket,
+    "TicketRequest": lambda: schema_of(TicketRoutes.body),
+    "Feedback": lambda: schema_of(FeedbackRoutes.body),
+    "Rating": lambda: _object("It is counted.", {"stream_id": _SID, "rating": _COUNT}),
+    "Session": _session,
+    "Preferences": lambda: schema_of(PreferencesBody),
     "Health": lambda: _object("How the process is.", {"status": _TEXT}),
     "Dependencies": _dependencies,
     "Figures": _figures,

@@ -20,11 +20,12 @@ _ALSO = ("X-Request-Id",)
 
 _LINKS: Json = {
     name: {"operationId": name, "parameters": {"sid": "$response.header.X-Stream-Id"}}
-    for name in ("readStream", "cancelStream")
+    for name in ("readStream", "cancelStream", "rateStream")
 }
 
 TAGS = {
     "Streams": "Open, read, resume and cancel answers that outlive their connections.",
+    "Conversations": "What is remembered, and how answers are liked.",
     "OpenAI": "For OpenAI's own clients, unchanged.",
     "Operation": "For those who look after the gateway.",
     "Pages": "For people.",
@@ -85,7 +86,7 @@ def _described(operation: Operation) -> Json:
     said["parameters"] = list(_parameters((*operation.parameters, "X-Request-Id")))
     if operation.body:
         said["requestBody"] = {
-            "required": True,
+            "required": operation.needs_body,
             "content": {JSON: {"schema": ref(operation.body), "example": operation.example}},
         }
     said["responses"] = _responses(operation)
@@ -116,7 +117,7 @@ def _responses(operation: Operation) -> Json:
 
 
 def _answer(operation: Operation, answer: Answer) -> Json:
-    limited = LIMITED if Code.RATE_LIMITED in operation.codes else ()
+    limited = LIMITED if Code.TOO_MANY_STREAMS in operation.codes else ()
     said: Json = {"description": answer.meaning, "headers": _headers((*_ALSO, *answer.headers, *limited))}
     if answer.bodies:
         said["content"] = {kind: {"schema": schema} for kind, schema in answer.bodies.items()}
@@ -148,6 +149,8 @@ def _refusal(status: str, codes: list[Code], wording: Wording) -> Json:
     headers = [*_ALSO, "x-should-retry"]
     if any(code.retryable for code in codes):
         headers.append("Retry-After")
+    if Code.UNAUTHENTICATED in codes:
+        headers.append("WWW-Authenticate")
     if _LIMITS.intersection(codes):
         headers += LIMITED
     return {

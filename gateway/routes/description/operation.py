@@ -55,8 +55,14 @@ class Operation:
     codes: tuple[Code, ...] = ()
     parameters: tuple[str, ...] = ()
     body: str = ""
+    needs_body: bool = True
     example: Mapping[str, Any] | None = None
     wording: Wording = Wording.NATIVE
     detail: str = ""
     is_open: bool = False
     passes_on: bool = False
+
+
+def whole(status: int, meaning: str, schema: str, *headers: str) -> Answer:
+    """An answer that is one JSON body, of a schema of the components."""
+    return Answer(status, meaning, {JSON: ref(schema)}, headers)

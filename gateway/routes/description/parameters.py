@@ -34,6 +34,7 @@ PARAMETERS: dict[str, Json] = {
         required=True,
         example=_SID,
     ),
+    "session": _at("path", "session", "The session's id.", {**NAME, "minLength": 1}, required=True, example="s-1"),
     "file": _at(
         "path", "name", "A file of the pages.", {"type": "string", "minLength": 1}, required=True, example="docs.css"
     ),
@@ -61,6 +62,7 @@ PARAMETERS: dict[str, Json] = {
     "idempotency_key": _at("query", "idempotency_key", "As the header `Idempotency-Key`, which wins.", _TOKEN),
     "Idempotency-Key": _at("header", "Idempotency-Key", _KEY, _TOKEN),
     "user_id": _at("query", "user_id", "The user, for clients that cannot set headers.", NAME),
+    "user": _at("query", "user_id", "The user, for clients that cannot set headers.", NAME, example="u-1"),
     "session_id": _at("query", "session_id", "The session, for clients that cannot set headers.", NAME),
     "X-User-Id": _at("header", "X-User-Id", "The user, where the question names none.", NAME),
     "X-Session-Id": _at("header", "X-Session-Id", "The session, where the question names none.", NAME),
@@ -108,6 +110,7 @@ HEADERS: dict[str, Json] = {
     "X-Stream-Id": _given("The stream's id.", {"type": "string", "pattern": f"^{SID_PATTERN}$"}),
     "Location": _given("Where to read the stream again.", {"type": "string", "pattern": f"^/stream/{SID_PATTERN}$"}),
     "Retry-After": _given("Seconds to wait before asking again.", {"type": "integer", "minimum": 1}),
+    "WWW-Authenticate": _given("How to say who asks.", {"type": "string"}),
     "x-should-retry": _given("`false` where a client library must not ask again unasked.", {"const": "false"}),
     "X-RateLimit-Limit": _given("Requests in the window that is nearest to its limit.", _COUNT),
     "X-RateLimit-Remaining": _given("Requests that are left in it.", _COUNT),
@@ -116,5 +119,9 @@ HEADERS: dict[str, Json] = {
     "RateLimit": _given("What is left of it, and for how many seconds.", {"type": "string"}),
 }
 
+CALLER = ("X-User-Id", "X-Session-Id")
+NAMED = ("user_id", "session_id")
+RESUME = ("Last-Event-ID", "last_event_id")
+KEYED = ("Idempotency-Key", "idempotency_key")
 LIMITED = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "RateLimit-Policy", "RateLimit")
 OF_A_STREAM = ("X-Stream-Id", "Location")
