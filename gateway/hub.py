@@ -349,6 +349,11 @@ class Hub:
         """The streams that are made here now, each with the leave to make it."""
         return [(work.stream, work.permit) for work in self._running.values()]
 
+    def permit_of(self, sid: str) -> Permit:
+        """The leave with which a stream is made here; the free one where it is not."""
+        work = self._running.get(sid)
+        return FREE if work is None else work.permit
+
     def fail_where(self, doomed: Callable[[Stream, Permit], bool], error: GatewayError) -> int:
         """End as failed all streams that run here and are `doomed`; how many."""
         found = [work for work in self._running.values() if doomed(work.stream, work.permit)]

@@ -112,8 +112,13 @@ class StreamRequest:
     variant: str = ""
 
     def fingerprint(self) -> bytes:
-        """A digest of the whole request: equal for equal questions, whatever the spelling of the body."""
-        return hashlib.sha256(orjson.dumps(self, option=orjson.OPT_SORT_KEYS)).digest()
+        """A digest of the whole request: equal for equal questions, whatever the spelling of the body.
+
+        What becomes of the answer when nobody reads it is no part of the question: a client that cannot stream any
+        more may ask the same for a plain answer.
+        """
+        question = replace(self, on_disconnect=OnDisconnect.GRACE)
+        return hashlib.sha256(orjson.dumps(question, option=orjson.OPT_SORT_KEYS)).digest()
 
     def size(self) -> int:
         """Bytes that it takes to keep, roughly."""

@@ -68,15 +68,17 @@ class PreferenceStore(Protocol):
 
 def fitted(exchange: Exchange, max_bytes: int) -> Exchange:
     """The same turn with its question and answer cut where they do not fit: the beginning of each is kept."""
-    if exchange.size <= max_bytes:
-        return exchange
-    question = _cut(exchange.question, max_bytes // 2)
+    # Before anything is weighed: it may be of any size.
+    short = exchange._replace(question=exchange.question[:max_bytes], answer=exchange.answer[:max_bytes])
+    if short.size <= max_bytes:
+        return short
+    question = _cut(short.question, max_bytes // 2)
     rest = max_bytes - len(question.encode(errors="surrogatepass"))
-    return exchange._replace(question=question, answer=_cut(exchange.answer, rest))
+    return short._replace(question=question, answer=_cut(short.answer, rest))
 
 
 def _cut(text: str, max_bytes: int) -> str:
-    return text[:max_bytes].encode(errors="surrogatepass")[:max_bytes].decode(errors="ignore")
+    return text.encode(errors="surrogatepass")[:max_bytes].decode(errors="ignore")
 
 
 def trimmed(exchanges: list[Exchange], bounds: SessionBounds) -> list[Exchange]:

@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.errors import Code, GatewayError
 from gateway.events import Completed, Event, Failed, Metadata, Opened, Refusal, Status, Text, Warned
 from gateway.pipeline import NO_VOICE, Pipeline, Rest
 from gateway.request import StreamRequest, Voice
 from gateway.sources.base import Outlet
 from gateway.stages.base import Chain, Stage
+from gateway.stages.batched import Batched
 from gateway.streams.lineage import EXACT, FIRST_EPOCH, Lineage
 from gateway.streams.stream import Stream
 from tests.doubles import ALICE, DONE, END, ManualLoop, RecordingMetrics, ScriptedFollower, ScriptedSource, question
@@ -65,7 +67,7 @@ def taken_over(*events: Event, lineage: Lineage = EXACT, **asked: Any) -> Stream
     return stream
 
 
-def run(stream: Stream, source: ScriptedSource, *stages: Odd, **how: Any) -> Stream:
+def run(stream: Stream, source: ScriptedSource, *stages: Stage, **how: Any) -> Stream:
     """To its end."""
     loop = ManualLoop()
     try:
@@ -92,6 +94,39 @@ def test_an_exact_answer_is_the_same_whatever_the_stages_do(words: list[str], da
     assert [event for event in stream.events() if not isinstance(event, (Opened, Status, Completed))] == whole
     assert source.skipped == durable
     assert isinstance(stream.terminal, Completed)
+
+
+PROSE = st.lists(st.sampled_from(["One. ", "two", " three", "\n", ".", " ", "x" * 130]), max_size=20)
+
+
+@given(PROSE, st.data())
+def test_an_exact_answer_in_batches_is_the_same_wherever_it_broke_off(words: list[str], data: st.DataObject) -> None:
+    """Its text is held and cut anew, and each piece stands in the log once."""
+    script = [Metadata({"model": "m"}), *map(Text, words), END]
+    whole = [*Batched().feed(script)]
+    durable = data.draw(st.integers(0, len(whole) - 1))
+    cut = data.draw(st.integers(1, 4))
+    batches = [script[at : at + cut] for at in range(0, len(script), cut)]
+    stream = taken_over(*whole[:durable])
+    run(stream, Exact(*batches), Batched())
+    assert [event for event in stream.events() if not isinstance(event, (Opened, Status, Completed))] == whole
+
+
+def test_an_answer_in_batches_goes_on_behind_what_was_said() -> None:
+    """What the stage would hold of the last piece stands in the log already."""
+    stream = taken_over(Text("One. "), Text("two thr"), lineage=FIRST_EPOCH)
+    run(stream, Continuing([Text("ee. "), Text("Four"), END]), Batched())
+    assert [event for event in stream.events() if isinstance(event, Text)] == ["One. ", "two thr", "ee. ", "Four"]
+
+
+@pytest.mark.parametrize("said", [0, 1, 2])
+def test_last_words_are_not_said_twice(said: int) -> None:
+    """Also where an answer that is said again fails before it is where it was."""
+    whole = [Text("One. "), Text("Two")]
+    stream = taken_over(*whole[:said])
+    run(stream, Exact([Text("One. Two")], GatewayError(Code.UPSTREAM_ERROR)), Batched())
+    assert isinstance(stream.terminal, Failed)
+    assert [event for event in stream.events() if isinstance(event, Text)] == whole
 
 
 @pytest.mark.parametrize("lost", [True, False])

@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from gateway.admission.addresses import group
+from gateway.admission.tenant import OPEN, Limits
 from gateway.admission.visitor import Visitor
 from gateway.limits import Budget, Charge, Slots, Window
 
 EVERYBODY = "*"
 NOTHING = Charge()
+NO_LIMITS = Limits()
 
 
 class HouseLimits(NamedTuple):
@@ -20,22 +23,29 @@ class HouseLimits(NamedTuple):
 
 
 class Charges:
-    """Makes charges. `unlimited` says of an address whether it is free of the limit by address."""
+    """Makes charges. `opened` are the limits of the open tenant, where no others are configured; `unlimited` says of an
+    address whether it is free of the limit by address.
+    """
 
-    def __init__(self, house: HouseLimits, *, unlimited: Callable[[str], bool]) -> None:
+    def __init__(
+        self, house: HouseLimits, *, opened: Limits = NO_LIMITS, unlimited: Callable[[str], bool] = lambda _: False
+    ) -> None:
+        self._opened = opened
         self._unlimited = unlimited
         windows = (Window("global", EVERYBODY, house.requests, house.window_s),) if house.requests else ()
         slots = (Slots("global", EVERYBODY, house.concurrent, True),) if house.concurrent else ()
         budgets = (Budget("global", EVERYBODY, house.tokens_per_day),) if house.tokens_per_day else ()
         self._house = Charge(windows, slots, budgets)
+        self.count_everybody = self._house != NOTHING or opened.requests_per_ip > 0
+        """Whether there is something to count even where no tenants are configured."""
 
     def of(self, visitor: Visitor) -> Charge:
         """What is counted for one question of `visitor`."""
-        charge = Charge(self._windows(visitor), self._slots(visitor), self._budgets(visitor))
-        return NOTHING if charge == NOTHING else charge
+        limits = self._opened if visitor.tenant is OPEN else visitor.tenant.limits
+        return Charge(self._windows(visitor, limits), self._slots(visitor, limits), self._budgets(visitor, limits))
 
-    def _windows(self, visitor: Visitor) -> tuple[Window, ...]:
-        tenant, limits, caller = visitor.tenant.name, visitor.tenant.limits, visitor.caller
+    def _windows(self, visitor: Visitor, limits: Limits) -> tuple[Window, ...]:
+        tenant, caller = visitor.tenant.name, visitor.caller
         window_s, found = limits.window_s, list(self._house.windows)
         if limits.requests:
             found.append(Window("tenant", tenant, limits.requests, window_s))
@@ -45,11 +55,11 @@ class Charges:
             found.append(Window("session", f"{tenant}/{caller.session}", limits.requests_per_session, window_s))
         if limits.requests_per_ip and visitor.address and not self._unlimited(visitor.address):
             # Of all tenants together: somebody who holds several keys is still one machine.
-            found.append(Window("ip", visitor.address, limits.requests_per_ip, window_s))
+            found.append(Window("ip", group(visitor.address), limits.requests_per_ip, window_s))
         return tuple(found)
 
-    def _slots(self, visitor: Visitor) -> tuple[Slots, ...]:
-        tenant, limits = visitor.tenant.name, visitor.tenant.limits
+    def _slots(self, visitor: Visitor, limits: Limits) -> tuple[Slots, ...]:
+        tenant = visitor.tenant.name
         found = list(self._house.slots)
         if limits.concurrent:
             found.append(Slots("tenant", tenant, limits.concurrent, True))
@@ -57,11 +67,10 @@ class Charges:
             found.append(Slots("client", f"{tenant}/{client_of(visitor)}", limits.concurrent_per_client, False))
         return tuple(found)
 
-    def _budgets(self, visitor: Visitor) -> tuple[Budget, ...]:
-        tokens = visitor.tenant.limits.tokens_per_day
-        if not tokens:
+    def _budgets(self, visitor: Visitor, limits: Limits) -> tuple[Budget, ...]:
+        if not limits.tokens_per_day:
             return self._house.budgets
-        return (*self._house.budgets, Budget("tenant", visitor.tenant.name, tokens))
+        return (*self._house.budgets, Budget("tenant", visitor.tenant.name, limits.tokens_per_day))
 
 
 def client_of(visitor: Visitor) -> str:

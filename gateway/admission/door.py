@@ -1,25 +1,75 @@
 """Door: what a question must pass before a stream is made for it, in order."""
 
+from dataclasses import replace
+
+from gateway.admission.charges import Charges
 from gateway.admission.permit import FREE, Permit
+from gateway.admission.preferences import preferring
+from gateway.admission.questions import Questions, caps_for
 from gateway.admission.rollout import Rollout
+from gateway.admission.standing import Standings
+from gateway.admission.tenant import OPEN
 from gateway.admission.visitor import Visitor
-from gateway.request import StreamRequest
+from gateway.admission.waiting import WaitingRoom
+from gateway.request import Caps, Preferences, StreamRequest
+from gateway.streams.stream import Stream
 
 
 class Door:
     """Refuses at once what must be refused, and gives leave for the rest."""
 
-    def __init__(self, rollout: Rollout) -> None:
+    def __init__(
+        self,
+        questions: Questions,
+        rollout: Rollout,
+        charges: Charges,
+        room: WaitingRoom,
+        standings: Standings,
+        caps: Caps,
+    ) -> None:
+        self._questions = questions
         self._rollout = rollout
+        self._charges = charges
+        self._room = room
+        self._caps = caps
+        self._counts_all = room.bounded or charges.count_everybody
+        self.standings = standings
 
-    def prepare(self, visitor: Visitor, asked: StreamRequest, dialect: str, *, streamed: bool) -> StreamRequest:
-        """`asked` as it is to be answered. Raises what its tenant may not, and what is too much of it."""
-        return self._rollout.prepare(visitor, asked, streamed=streamed)
+    def prepare(
+        self,
+        visitor: Visitor,
+        asked: StreamRequest,
+        dialect: str,
+        *,
+        streamed: bool,
+        stored: Preferences | None = None,
+    ) -> StreamRequest:
+        """`asked` as it is to be answered; `stored` is how its user likes it.
+
+        Raises what its tenant may not, and what is too much of it.
+        """
+        tenant = visitor.tenant
+        asked = self._questions.accept(asked, tenant, dialect)
+        asked = self._rollout.prepare(visitor, asked, streamed=streamed)
+        if tenant.caps is not None:
+            asked = replace(asked, caps=caps_for(self._caps, tenant))
+        if asked.preferences is None and stored is None and tenant.preferences is None:
+            return asked
+        return preferring(asked, stored, tenant.preferences)
 
     def counts(self, visitor: Visitor) -> bool:
         """Whether anything is counted for this visitor; where not, nobody's leave is needed."""
-        return False
+        return self._counts_all or visitor.tenant is not OPEN
 
     async def admit(self, visitor: Visitor, sid: str) -> Permit:
-        """Leave to make the stream `sid`, at once or when it is its turn."""
-        return FREE
+        """Leave to make the stream `sid`, at once or when it is its turn. Raises as `WaitingRoom.admit` does."""
+        if not self.counts(visitor):
+            return FREE
+        charge = self._charges.of(visitor)
+        return await self._room.admit(sid, charge, visitor.tenant.priority, visitor.credential)
+
+    def adopt(self, visitor: Visitor, stream: Stream) -> Permit:
+        """Leave to go on with a stream that another process began for this visitor."""
+        if not self.counts(visitor):
+            return FREE
+        return self._room.adopt(stream, self._charges.of(visitor), visitor.tenant.priority)

@@ -9,7 +9,6 @@ from gateway.admission.permit import Permit
 from gateway.errors import Code, GatewayError
 from gateway.limits import Budget, Limiter
 from gateway.request import CHARACTERS_PER_TOKEN
-from gateway.streams.lineage import FIRST_EPOCH
 from gateway.streams.stream import Stream
 from gateway.telemetry.metrics import Account
 
@@ -22,11 +21,25 @@ DAY_S = 86_400
 class Tab:
     """What one stream was counted for: `told` tokens so far, in all processes that made it."""
 
-    __slots__ = ("permit", "told")
+    __slots__ = ("_asked", "_before", "permit", "told")
 
-    def __init__(self, permit: Permit, told: int = 0) -> None:
+    def __init__(self, stream: Stream, permit: Permit, *, before: int) -> None:
         self.permit = permit
-        self.told = told
+        self.told = 0
+        self._asked = stream.request.asked_tokens()
+        self._before = before
+
+    def made(self, stream: Stream) -> int:
+        """Tokens of question and answer so far, as an estimate that costs nothing to make."""
+        return self._asked + (stream.bytes_ever - self._before) // CHARACTERS_PER_TOKEN
+
+    def since(self, stream: Stream) -> int:
+        """What was made since this was asked the last time; nothing where its turn has not come."""
+        if self.permit.waits:
+            return 0
+        made = self.made(stream)
+        since, self.told = made - self.told, made
+        return since
 
 
 class Ledger:
@@ -69,7 +82,8 @@ class Ledger:
         """It may be over before anybody looks."""
         permit = self._permit_of(stream.sid)
         if permit.charge.budgets:
-            self._tabs[stream.sid] = Tab(permit)
+            # That it was opened is no part of the answer.
+            self._tabs[stream.sid] = Tab(stream, permit, before=stream.bytes_ever)
 
     def ended(self, stream: Stream, account: Account) -> None:
         """The usage that was reported is what counts, or the estimate of it; so it is for failed and cancelled ones.
@@ -80,7 +94,7 @@ class Ledger:
         if tab is None or tab.permit.waits:
             # Nothing was asked of anybody.
             return
-        due = account.prompt_tokens + account.completion_tokens if stream.ended else made_by(stream)
+        due = account.prompt_tokens + account.completion_tokens if stream.ended else tab.made(stream)
         if due != tab.told:
             self._limiter.spent(tab.permit.charge.budgets, due - tab.told)
 
@@ -92,22 +106,20 @@ class Ledger:
         for stream, permit in self._making():
             budgets = permit.charge.budgets
             if budgets:
-                made = 0 if permit.waits else self._made_since(stream, permit)
-                costs[budgets] = costs.get(budgets, 0) + made
+                tab = self._tabs.get(stream.sid) or self._taken_over(stream, permit)
+                costs[budgets] = costs.get(budgets, 0) + tab.since(stream)
         for budgets, tokens in costs.items():
             self._limiter.spent(budgets, tokens)
         doomed = {budgets for budgets in costs if self._limiter.exhausted(budgets)}
         if doomed:
             self._end(doomed)
 
-    def _made_since(self, stream: Stream, permit: Permit) -> int:
-        made, tab = made_by(stream), self._tabs.get(stream.sid)
-        if tab is None:
+    def _taken_over(self, stream: Stream, permit: Permit) -> Tab:
+        tab = self._tabs[stream.sid] = Tab(stream, permit, before=0)
+        if not permit.waits:
             # Another process began it, and has counted it until then.
-            begun_here = stream.epoch == FIRST_EPOCH.epoch
-            tab = self._tabs[stream.sid] = Tab(permit, 0 if begun_here else made)
-        since, tab.told = made - tab.told, made
-        return since
+            tab.told = tab.made(stream)
+        return tab
 
     def _end(self, doomed: set[tuple[Budget, ...]]) -> None:
         error = GatewayError(Code.BUDGET_EXCEEDED, retry_after_s=DAY_S - self._clock() % DAY_S)
@@ -122,8 +134,3 @@ class Ledger:
                 self.look()
             except Exception:
                 log.exception("tokens could not be counted")
-
-
-def made_by(stream: Stream) -> int:
-    """Tokens of question and answer so far, as an estimate that costs nothing to make."""
-    return (stream.request_bytes + stream.bytes_ever) // CHARACTERS_PER_TOKEN

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from gateway.errors import GatewayError
-from gateway.request import Caller, Caps, Preferences, StreamRequest
+from gateway.request import Caller, Preferences, StreamRequest
 from gateway.sessions import PreferenceStore
 from gateway.stores.shelf import VALUE_BYTES, Shelf
 
@@ -55,9 +55,6 @@ class Likings:
 NONE = Preferences()
 """Nothing said."""
 
-CONCISE = Caps(words=150)
-"""What `concise` means where the model does not hear on it."""
-
 
 def merged(*said: Preferences | None) -> Preferences | None:
     """What holds where several have said something, the first of them first; nothing where nobody has."""
@@ -71,22 +68,10 @@ def merged(*said: Preferences | None) -> Preferences | None:
     )
 
 
-def tighter(one: Caps | None, other: Caps | None) -> Caps | None:
-    """The lower of two bounds each; 0 is none."""
-    if one is None or other is None:
-        return one or other
-    return Caps(
-        min(filter(None, (one.words, other.words)), default=0),
-        min(filter(None, (one.tokens, other.tokens)), default=0),
-        min(filter(None, (one.bytes, other.bytes)), default=0),
-        min(filter(None, (one.seconds, other.seconds)), default=0.0),
-    )
-
-
 def preferring(asked: StreamRequest, *stored: Preferences | None) -> StreamRequest:
-    """`asked` with the preferences that hold for it, its own before those that are `stored`, and what they bound."""
+    """`asked` with the preferences that hold for it, its own before those that are `stored`.
+
+    They go with the request, wherever its answer is made.
+    """
     liked = merged(asked.preferences, *stored)
-    if liked is None:
-        return asked if asked.preferences is None else replace(asked, preferences=None)
-    caps = tighter(asked.caps, CONCISE) if liked.response == "concise" else asked.caps
-    return replace(asked, preferences=liked, caps=caps)
+    return asked if liked == asked.preferences else replace(asked, preferences=liked)

@@ -83,9 +83,9 @@ class _Caps(_Table):
 
 
 class _Preferences(_Table):
-    updates: Literal["realtime", "batched"] = "realtime"
+    updates: Literal["", "realtime", "batched"] = ""
     response: Literal["", "detailed", "concise"] = ""
-    metadata: bool = True
+    metadata: bool | None = None
 
 
 class _Jwt(_Table):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from gateway.admission.line import Line
 from gateway.admission.permit import HeldPermit
 from gateway.admission.refusal import refusal
+from gateway.admission.standing import Standings
 from gateway.admission.turns import Turns
 from gateway.errors import Code, GatewayError
 from gateway.events import Status
@@ -29,10 +30,12 @@ class WaitingRoom:
         max_waiting: int,
         patience_s: float,
         premium_run: int,
+        standings: Standings = Standings(),  # noqa: B008  # it has no state
         clock: Callable[[], float] = time.monotonic,
         metrics: Metrics,
     ) -> None:
         self._limiter = limiter
+        self._standings = standings
         self._max_waiting = max_waiting
         self._clock = clock
         self._metrics = metrics
@@ -121,7 +124,7 @@ class WaitingRoom:
         if isinstance(verdict.refused, Slots) and verdict.refused.waits:
             raise self._full(permit)
         if verdict.refused is not None:
-            raise refusal(verdict)
+            raise refusal(verdict, self._standings)
         if at_once and verdict.has_slots:
             permit.began_s = self._clock()
 

@@ -9,13 +9,13 @@ from gateway.request import Caps, StreamRequest
 from gateway.resilience.continuation import Continuation
 from gateway.resilience.deadline import Deadline
 from gateway.resilience.remembering import Brief, Remembering
-from gateway.settings import Settings, SettingsError
+from gateway.settings import Output, Settings, SettingsError
 from gateway.sources.base import Source
 from gateway.sources.local import LocalSource
 from gateway.sources.openai import DEFAULT_BASE_URL, OpenAISource
 from gateway.sources.passages import Library
 from gateway.stages.base import Stage
-from gateway.stages.liked import stages_for
+from gateway.stages.liked import caps_for, stages_for
 from gateway.stages.truncate import Truncate
 from gateway.telemetry.metrics import Metrics
 from gateway.transport.route import Route, route_to
@@ -28,16 +28,16 @@ HOME = Path(__file__).parent.parent.parent
 
 def make_catalog(settings: Settings, turn: Turn, remembering: Remembering, metrics: Metrics) -> Catalog:
     """The source that is configured, with its timers, and a pipeline for each request."""
-
-    output = settings.output
-    caps = Caps(output.max_words, output.max_tokens, output.max_bytes, output.max_s)
+    caps = caps_by(settings.output)
 
     def make_pipeline(source: Source, request: StreamRequest) -> Pipeline:
-        most = settings.stream.max_output_bytes
-        stages: list[Stage] = [Truncate(request.caps or caps, max_bytes=most, asked_tokens=request.asked_tokens)]
+        most, bounds, liked = settings.stream.max_output_bytes, request.caps or caps, request.preferences
+        if liked is not None:
+            bounds = caps_for(liked, bounds)
+        stages: list[Stage] = [Truncate(bounds, max_bytes=most, asked_tokens=request.asked_tokens)]
         brief: Brief | None = None
-        if request.preferences is not None:
-            stages += stages_for(request.preferences)
+        if liked is not None:
+            stages += stages_for(liked)
         if request.session_id is not None or request.preferences is not None:
             brief = remembering.brief_for(source, request)
         return Pipeline(source, stages, brief=brief, follower_limit_s=settings.stream.follower_s, metrics=metrics)
@@ -89,3 +89,8 @@ def documents(names: list[str], home: Path = HOME) -> list[Path]:
             log.warning("local.documents: %s is not there", name)
         paths += sorted(path.glob("*.md")) if path.is_dir() else [path]
     return paths
+
+
+def caps_by(output: Output) -> Caps:
+    """How long an answer may become where its tenant does not say."""
+    return Caps(output.max_words, output.max_tokens, output.max_bytes, output.max_s)

@@ -7,8 +7,8 @@ from importlib.metadata import version
 
 from aiohttp import web
 
-from gateway.admission.door import Door
 from gateway.app.answers import make_catalog
+from gateway.app.entering import Entering
 from gateway.app.operator import Operator
 from gateway.app.remembering import Memories
 from gateway.app.rolling import Rolling
@@ -94,6 +94,7 @@ class Gateway:
         self.tenants = self._tenancy.registry
         self.rolling = Rolling(settings, self._shared, self.metrics)
         self.hub.witnesses.append(self.rolling.rollback)
+        self._entering = Entering(settings, self._shared, self.tenants, self.rolling.rollout, self.hub, self.metrics)
         self._memories = Memories(settings, self._shared)
         self.hub.witnesses.append(self._memories.remembering)
         self.catalog = make_catalog(settings, self._turn, self._memories.remembering, self.metrics)
@@ -111,6 +112,7 @@ class Gateway:
                 self._shared,
                 revive=self.catalog.pipeline_for,
                 tell_readers=self._heart.tell_all,
+                adopt=self._entering.adopt,
                 metrics=self.metrics,
             )
             self.hub.share(self._shared, self._succession)
@@ -145,10 +147,11 @@ class Gateway:
         body_s = settings.server.body_s
         tickets = self._tenancy.tickets
         callers = Callers(self._tenancy.identity, self.tenants)
-        door = Door(self.rolling.rollout)
-        entrance = Entrance(self.hub, self.catalog, door, self._memories.likings, tickets)
+        entrance = Entrance(
+            self.hub, self.catalog, self._entering.door, self._memories.likings, tickets, metrics=self.metrics
+        )
         refusals = Refusals(dialects, self._heart.retry_ms, self.metrics)
-        self._operator = Operator(settings, self.rolling.flags, refusals)
+        self._operator = Operator(settings, self.rolling.flags, refusals, self.tenants.reload)
         middlewares = [refusals.answered, Preflights(self.tenants).answered]
         app = web.Application(middlewares=middlewares, client_max_size=settings.server.max_body_bytes)
         app.on_response_prepare.append(refusals.sign)
@@ -203,6 +206,7 @@ class Gateway:
         if self._shared is not None and self._succession is not None:
             await self._shared.start(self._succession)
         await self.rolling.start()
+        await self._entering.start()
         await self._operator.start()
         self._heart.start()
         self._lag.start()
@@ -252,6 +256,7 @@ class Gateway:
         await self._runner.cleanup()
         await self._teller.close(0 if self._hurried else self.settings.webhooks.drain_s)
         self.rolling.stop()
+        await self._entering.stop()
         await self._memories.sessions.close()
         if self._shared is not None and self._succession is not None:
             self._succession.close()

@@ -15,9 +15,7 @@ LAST_ANSWERS_S = 1.0
 class Operator:
     """`/admin/…` on loopback or a unix socket of its own, with a token of its own; none where none is configured."""
 
-    def __init__(
-        self, settings: Settings, flags: FlagStore, refusals: Refusals, reload_tenants: Reload | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, flags: FlagStore, refusals: Refusals, reload_tenants: Reload) -> None:
         self._admin = settings.admin
         self._options = SocketOptions(settings.server.send_buffer_bytes, settings.server.user_timeout_s, BACKLOG)
         routes = AdminRoutes(

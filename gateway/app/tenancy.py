@@ -7,7 +7,7 @@ from gateway.admission.addresses import Proxies, is_here
 from gateway.admission.attempts import Attempts
 from gateway.admission.identity import Identity
 from gateway.admission.permit import Permit
-from gateway.admission.tenant import WebhookTarget
+from gateway.admission.tenant import Limits, WebhookTarget
 from gateway.admission.tenants import Registry, Tenants
 from gateway.admission.tenants_file import TenantsError
 from gateway.admission.tickets import TICKET_S, Tickets
@@ -15,9 +15,12 @@ from gateway.app.answers import HOME
 from gateway.app.telling import webhook_check
 from gateway.errors import Code, GatewayError
 from gateway.hub import Hub
+from gateway.settings import Limits as LimitSettings
 from gateway.settings import Settings, SettingsError
+from gateway.stores.keys import Keys
 from gateway.stores.redis import RedisStore
 from gateway.stores.tickets_memory import MemoryTickets
+from gateway.stores.tickets_redis import RedisTickets
 from gateway.streams.stream import Stream
 from gateway.tickets import TicketStore
 
@@ -58,7 +61,12 @@ def registry_of(settings: Settings) -> Registry:
     """The tenants. Raises `SettingsError` where their file is not usable, or all the world would be an open tenant."""
     named, server = settings.tenants.file, settings.server
     try:
-        registry = Registry(HOME / (named or DEFAULT_TENANTS), optional=not named, check=webhook_check(settings))
+        registry = Registry(
+            HOME / (named or DEFAULT_TENANTS),
+            optional=not named,
+            limits=limits_by(settings.limits),
+            check=webhook_check(settings),
+        )
     except TenantsError as error:
         raise SettingsError(str(error)) from None
     if registry.now.is_open and not server.uds and not _is_local(server.host):
@@ -68,6 +76,17 @@ def registry_of(settings: Settings) -> Registry:
     return registry
 
 
+def limits_by(limits: LimitSettings) -> Limits:
+    """What holds for a tenant that does not say."""
+    return Limits(
+        window_s=limits.window_s,
+        requests_per_user=limits.requests_per_user,
+        requests_per_session=limits.requests_per_session,
+        requests_per_ip=limits.requests_per_ip,
+        concurrent_per_client=limits.concurrent_per_client,
+    )
+
+
 def _is_local(host: str) -> bool:
     return host == "localhost" or bool(host and is_here(host))
 
@@ -75,4 +94,7 @@ def _is_local(host: str) -> bool:
 def _ticket_store(settings: Settings, shared: RedisStore | None) -> TicketStore:
     stream = settings.stream
     running_s = stream.total_s + stream.follower_s + stream.grace_max_s
-    return MemoryTickets(unused_s=TICKET_S, used_s=running_s + stream.retention_s)
+    used_s = running_s + stream.retention_s
+    if shared is None:
+        return MemoryTickets(unused_s=TICKET_S, used_s=used_s)
+    return RedisTickets(shared.courier, Keys(settings.redis.prefix), unused_s=TICKET_S, used_s=used_s)

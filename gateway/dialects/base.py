@@ -70,5 +70,8 @@ class Dialect(Protocol):
     def encoder(self, stream: Stream, *, unnamed: bool) -> Encoder:
         """How `stream` is told; `unnamed` puts the events' names inside their data."""
 
+    def fold(self, stream: Stream, said: Sequence[Event]) -> Mapping[str, Any]:
+        """The JSON body that tells the whole of a completed answer; `said` is all of its events."""
+
     def refusal(self, error: GatewayError) -> Mapping[str, Any]:
         """The JSON body of an error before the first byte."""

@@ -1,7 +1,7 @@
 """Reading JSON bodies: strict about syntax, clear about fields, silent about values."""
 
 import re
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationError
@@ -12,6 +12,12 @@ from gateway.errors import Code, GatewayError
 from gateway.events import nests_deeper
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+MESSAGES_MAX = 10_000
+"""More are not even looked at; how many are taken is the door's to say."""
+
+Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+"""Who may speak in a conversation (OpenAI API reference, "chat")."""
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -50,6 +56,13 @@ def parse_json(text: bytes | str) -> Any:
     if opened > JSON_NESTING_MAX and isinstance(value, (dict, list)) and nests_deeper(value, JSON_NESTING_MAX):
         raise GatewayError(Code.INVALID_JSON, f"the body nests deeper than {JSON_NESTING_MAX} levels")
     return value
+
+
+def refuse_too_many_messages(value: dict[str, Any]) -> None:
+    """Raise `INPUT_TOO_LARGE` for more messages than anybody means, before each of them is validated."""
+    messages = value.get("messages")
+    if isinstance(messages, list) and len(messages) > MESSAGES_MAX:
+        raise GatewayError(Code.INPUT_TOO_LARGE, f"a question has at most {MESSAGES_MAX} messages", param="messages")
 
 
 def validate(model: type[ModelT], value: dict[str, Any], *, strict: bool = True) -> ModelT:

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from gateway import events
 from gateway.dialects.base import TextLayout
 from gateway.dialects.errors import native_refusal
-from gateway.dialects.fields import Name, parse_json, parse_object, validate
+from gateway.dialects.fields import Name, Role, parse_json, parse_object, refuse_too_many_messages, validate
+from gateway.dialects.folding import joined, joined_logprobs, tool_calls
 from gateway.dialects.preferences import parse_preferences
 from gateway.errors import Code, GatewayError
 from gateway.events import Event, Record
@@ -34,7 +35,7 @@ class _VoiceBody(BaseModel):
 class _Message(BaseModel):
     model_config = ConfigDict(extra="allow")
 
-    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    role: Role
     content: str | list[Json] | None = None
 
 
@@ -44,7 +45,7 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     query: str | None = Field(None, min_length=1)
-    messages: list[_Message] | None = Field(None, min_length=1, max_length=1000)
+    messages: list[_Message] | None = Field(None, min_length=1)
     model: Name | None = None
     session_id: Name | None = None
     message_id: Name | None = None
@@ -85,6 +86,7 @@ class NativeDialect:
     def parse(self, body: bytes, unread: OnDisconnect = OnDisconnect.GRACE) -> StreamRequest:
         """A JSON body, strictly typed. `unread` is what becomes of a stream without readers, if it does not say."""
         values = parse_object(body)
+        refuse_too_many_messages(values)
         return self._request(validate(_Body, values), values, unread)
 
     def parse_query(self, query: Mapping[str, str], unread: OnDisconnect = OnDisconnect.GRACE) -> StreamRequest:
@@ -94,6 +96,7 @@ class NativeDialect:
             values[name] = text
             if name in STRUCTURED and text.startswith(("[", "{")):
                 values[name] = parse_json(text)
+        refuse_too_many_messages(values)
         return self._request(validate(_Body, values, strict=False), values, unread)
 
     def _request(self, body: _Body, values: Json, unread: OnDisconnect) -> StreamRequest:
@@ -123,6 +126,24 @@ class NativeDialect:
         """How `stream` is told."""
         return NativeEncoder(stream, unnamed=unnamed)
 
+    def fold(self, stream: Stream, said: Sequence[Event]) -> Json:
+        """The whole answer as one object: what its events would tell, put together by kind."""
+        terminal = stream.terminal
+        assert isinstance(terminal, events.Completed)
+        _, end = _completed(terminal)
+        body: Json = {"stream_id": stream.sid, "status": end.pop("status"), "text": joined(said, events.Text), **end}
+        body["warnings"] = [told(event)[1] for event in said if isinstance(event, events.Warned)]
+        for name, kind in (("reasoning", events.Reasoning), ("refusal", events.Refusal)):
+            if text := joined(said, kind):
+                body[name] = text
+        if calls := tool_calls(said):
+            body["tool_calls"] = calls
+        for event in said:
+            _fold_in(body, event)
+        if logprobs := joined_logprobs(said):
+            body["metadata"]["logprobs"] = logprobs
+        return body
+
     def refusal(self, error: GatewayError) -> Mapping[str, Any]:
         """The body of an error before the first byte."""
         return native_refusal(error)
@@ -141,6 +162,29 @@ def _voice(voice: bool | _VoiceBody) -> Voice | None:
     if voice is False or not voice.enabled:
         return None
     return Voice(voice.language, voice.name, voice.rate, voice.format)
+
+
+def _fold_in(body: Json, event: Event) -> None:
+    """What is no text has a list of its kind; facts are one object, of which the last word on each holds."""
+    if isinstance(event, events.Opened):
+        body["model"] = event.model
+        if event.metadata is not None:
+            body["echo"] = event.metadata
+    elif isinstance(event, events.Metadata):
+        body.setdefault("metadata", {}).update(event.data)
+    elif isinstance(event, events.Suggestions):
+        body.setdefault("suggestions", []).extend(event.suggestions)
+    elif isinstance(event, events.Custom):
+        body.setdefault("custom", []).append({"event": event.name, "data": event.data})
+    elif (name := _LISTS.get(type(event))) is not None:
+        body.setdefault(name, []).append(told(event)[1])
+
+
+_LISTS: dict[type[Event], str] = {
+    events.Citation: "citations",
+    events.Results: "results",
+    events.PartialResult: "partial_results",
+}
 
 
 class NativeEncoder:

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from gateway import events
 from gateway.dialects.base import TextLayout
 from gateway.dialects.errors import openai_error, openai_refusal
-from gateway.dialects.fields import Name, parse_object, validate
+from gateway.dialects.fields import Name, Role, parse_object, refuse_too_many_messages, validate
+from gateway.dialects.folding import joined, joined_logprobs, logprobs_of, tool_calls
 from gateway.errors import Code, GatewayError
 from gateway.events import Event, Record
 from gateway.request import OnDisconnect, StreamRequest
@@ -27,7 +28,7 @@ DONE = Frame(b"[DONE]")
 class _Message(BaseModel):
     model_config = ConfigDict(extra="allow")
 
-    role: Name
+    role: Role
     content: str | list[Json] | None = None
 
 
@@ -36,7 +37,7 @@ class _Body(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    messages: list[_Message] = Field(min_length=1, max_length=1000)
+    messages: list[_Message] = Field(min_length=1)
     model: Name
     stream: bool | None = False
     stream_options: Json | None = None
@@ -63,6 +64,7 @@ class OpenAIDialect:
     def read(self, body: bytes) -> tuple[StreamRequest, bool]:
         """The request, and whether it asks for a stream. `n` above 1 is refused: one stream is one answer."""
         value = parse_object(body)
+        refuse_too_many_messages(value)
         asked = validate(_Body, value)
         parameters: Json = dict(asked.model_extra or {})
         for name in ("stream_options", "max_completion_tokens", "user"):
@@ -90,15 +92,20 @@ class OpenAIDialect:
 
     def fold(self, stream: Stream, said: Sequence[Event]) -> Json:
         """The whole answer as one `chat.completion`, for clients that do not stream; `said` is all of its events."""
-        text = _joined(said, events.Text)
-        message: Json = {"role": "assistant", "content": text or None, "refusal": _joined(said, events.Refusal) or None}
-        if reasoning := _joined(said, events.Reasoning):
+        text = joined(said, events.Text)
+        message: Json = {"role": "assistant", "content": text or None, "refusal": joined(said, events.Refusal) or None}
+        if reasoning := joined(said, events.Reasoning):
             message["reasoning_content"] = reasoning
-        if calls := _tool_calls(said):
+        if calls := tool_calls(said):
             message["tool_calls"] = calls
         if cited := [dict(event.data) for event in said if isinstance(event, events.Citation)]:
             message["annotations"] = cited
-        choice = {"index": 0, "message": message, "logprobs": _logprobs(said), "finish_reason": stream.finish_reason}
+        choice = {
+            "index": 0,
+            "message": message,
+            "logprobs": joined_logprobs(said),
+            "finish_reason": stream.finish_reason,
+        }
         answer: Json = {
             "id": f"chatcmpl-{stream.sid}",
             "object": "chat.completion",
@@ -109,46 +116,6 @@ class OpenAIDialect:
         if stream.usage is not None:
             answer["usage"] = _usage(stream.usage)
         return answer
-
-
-def _joined(said: Sequence[Event], kind: type[events.Text] | type[events.Reasoning] | type[events.Refusal]) -> str:
-    """The tokens of one kind of event as one text; what replaces the text so far does."""
-    tokens: list[str] = []
-    for event in said:
-        if isinstance(event, kind):
-            if isinstance(event, events.WholeText):
-                tokens.clear()
-            tokens.append(event.token)
-    return "".join(tokens)
-
-
-def _tool_calls(said: Sequence[Event]) -> list[Json]:
-    """The fragments of each tool call joined, in the order of their index."""
-    calls: dict[int, Json] = {}
-    for event in said:
-        if isinstance(event, events.ToolCall):
-            empty = {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
-            call = calls.setdefault(event.index, empty)
-            call["id"] = event.id or call["id"]
-            call["function"]["name"] += event.name or ""
-            call["function"]["arguments"] += event.arguments
-    return [calls[index] for index in sorted(calls)]
-
-
-def _logprobs_of(event: Event) -> Json | None:
-    """The log probabilities that an event brings, as the upstream gave them."""
-    found = event.data.get("logprobs") if isinstance(event, events.Metadata) else None
-    return found if isinstance(found, dict) else None
-
-
-def _logprobs(said: Sequence[Event]) -> Json | None:
-    """The pieces of `logprobs` joined, where they were asked for."""
-    joined: Json = {}
-    for event in said:
-        for kind, entries in (_logprobs_of(event) or {}).items():
-            if isinstance(entries, list):
-                joined.setdefault(kind, []).extend(entries)
-    return joined or None
 
 
 def _usage(usage: events.Usage) -> Json:
@@ -198,7 +165,7 @@ class OpenAIEncoder:
         delta = _delta(event)
         if delta is not None:
             return (self._chunk(delta),)
-        if (logprobs := _logprobs_of(event)) is not None:
+        if (logprobs := logprobs_of(event)) is not None:
             return (self._chunk({}, logprobs=logprobs),)
         return ()
 

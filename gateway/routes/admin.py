@@ -1,8 +1,9 @@
 """The operator's own routes: on a listener of their own, never on the public one."""
 
+import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from hmac import compare_digest
 from typing import Any
 
@@ -16,6 +17,8 @@ from gateway.errors import Code, GatewayError
 from gateway.flags import Flag, FlagStore
 from gateway.routes.bodies import read_json_body
 
+log = logging.getLogger(__name__)
+
 ACTOR_MAX = 64
 FAILURES_MAX, FAILURES_S = 10, 10.0
 """So many wrong tokens in so many seconds; after them nobody is let in for the rest: guessing takes for ever."""
@@ -23,8 +26,8 @@ FAILURES_MAX, FAILURES_S = 10, 10.0
 BODY_MAX = 256 * 1024
 _WRITES = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 
-Reload = Callable[[], Awaitable[dict[str, Any]]]
-"""Reads the tenants again, and tells what came of it; raises `INVALID_REQUEST` where that changed nothing."""
+Reload = Callable[[], str]
+"""Reads the tenants again. Empty where that went well; else what is wrong, and everything is as before."""
 
 
 class AdminRoutes:
@@ -36,7 +39,7 @@ class AdminRoutes:
         *,
         token: str,
         body_s: float,
-        reload_tenants: Reload | None = None,
+        reload_tenants: Reload,
         clock: Callable[[], float] = time.time,
         passing: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -50,15 +53,13 @@ class AdminRoutes:
 
     def table(self) -> list[web.RouteDef]:
         """The routes."""
-        routes = [
+        return [
             web.get("/admin/flags", self.list, allow_head=False),
             web.get("/admin/flags/{name}", self.show, allow_head=False),
             web.patch("/admin/flags/{name}", self.change),
             web.get("/admin/flags/{name}/audit", self.audit, allow_head=False),
+            web.post("/admin/tenants/reload", self.reload),
         ]
-        if self._reload_tenants is not None:
-            routes.append(web.post("/admin/tenants/reload", self.reload))
-        return routes
 
     @web.middleware
     async def guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -68,7 +69,7 @@ class AdminRoutes:
             raise GatewayError(Code.ORIGIN_NOT_ALLOWED, "pages in browsers may not ask here")
         self._check_token(headers.get("Authorization", ""))
         if request.method in _WRITES:
-            request["actor"] = _actor(headers.get("X-Actor", ""))
+            _actor(request)
         return await handler(request)
 
     def _check_token(self, shown_token: str) -> None:
@@ -104,7 +105,7 @@ class AdminRoutes:
                 raise GatewayError(Code.INVALID_REQUEST, "the flag was changed meanwhile", status=412, param="If-Match")
             return changed(flag, said, self._clock())
 
-        return self._answer(await self._flags.change(name, change, request["actor"]))
+        return self._answer(await self._flags.change(name, change, _actor(request)))
 
     async def audit(self, request: web.Request) -> web.Response:
         """`GET /admin/flags/{name}/audit`: who changed it, when, from what to what; the newest first."""
@@ -117,8 +118,11 @@ class AdminRoutes:
 
     async def reload(self, request: web.Request) -> web.Response:
         """`POST /admin/tenants/reload`: read the tenants again; a file that is wrong changes nothing."""
-        assert self._reload_tenants is not None
-        return _json(await self._reload_tenants())
+        log.info("the tenants are read again", extra={"actor": _actor(request)})
+        problem = self._reload_tenants()
+        if problem:
+            raise GatewayError(Code.INVALID_REQUEST, problem)
+        return _json({"reloaded": True})
 
     def _flag(self, request: web.Request) -> Flag:
         flag = self._flags.read().get(request.match_info["name"])
@@ -130,7 +134,9 @@ class AdminRoutes:
         return _json(shown_now(flag, self._clock()), {"ETag": f'"{flag.version}"'})
 
 
-def _actor(said: str) -> str:
+def _actor(request: web.Request) -> str:
+    """Who says to be changing something; refused where nobody says it."""
+    said = request.headers.get("X-Actor", "")
     if not said or len(said) > ACTOR_MAX or not said.isprintable():
         raise GatewayError(
             Code.INVALID_REQUEST,

@@ -8,8 +8,7 @@ from typing import NamedTuple
 from aiohttp import web
 
 from gateway.admission.door import Door
-from gateway.admission.preferences import Likings, preferring
-from gateway.admission.standing import standing_headers
+from gateway.admission.preferences import Likings
 from gateway.admission.tickets import Tickets
 from gateway.admission.visitor import Visitor
 from gateway.catalog import Catalog
@@ -20,6 +19,7 @@ from gateway.hub import Hub, Key
 from gateway.pipeline import Pipeline
 from gateway.request import OnDisconnect, StreamRequest
 from gateway.streams.stream import Stream
+from gateway.telemetry.metrics import Metrics
 
 
 class Entered(NamedTuple):
@@ -33,12 +33,15 @@ class Entered(NamedTuple):
 class Entrance:
     """Through the door, and into the hub."""
 
-    def __init__(self, hub: Hub, catalog: Catalog, door: Door, likings: Likings, tickets: Tickets) -> None:
+    def __init__(
+        self, hub: Hub, catalog: Catalog, door: Door, likings: Likings, tickets: Tickets, *, metrics: Metrics
+    ) -> None:
         self._hub = hub
         self._catalog = catalog
         self._door = door
         self._likings = likings
         self._tickets = tickets
+        self._metrics = metrics
 
     async def open(
         self,
@@ -60,11 +63,8 @@ class Entrance:
         if detach:
             # Nobody waits, so nobody's leaving ends it. Behind the key, which knows a question however it is asked.
             asked = replace(asked, on_disconnect=OnDisconnect.DETACH)
-        asked = self._door.prepare(visitor, asked, dialect.name, streamed=streamed)
-        user, liked = visitor.caller.user, visitor.tenant.preferences
-        if user is not None or asked.preferences is not None or liked is not None:
-            stored = await self._likings.of(visitor.caller) if user is not None else None
-            asked = preferring(asked, stored, liked)
+        stored = None if visitor.caller.user is None else await self._likings.of(visitor.caller)
+        asked = self._door.prepare(visitor, asked, dialect.name, streamed=streamed, stored=stored)
         pipeline = self._catalog.pipeline_for(asked)
         admit = partial(self._door.admit, visitor) if visitor.ticket or self._door.counts(visitor) else None
         open_with = partial(
@@ -81,8 +81,10 @@ class Entrance:
                 opening = await open_with(admit=admit_once)
         else:
             opening = await open_with(admit=admit)
+        if opening.fresh:
+            self._metrics.answered(dialect.name, "stream" if streamed else "plain")
         if opening.permit.standing is not None:
-            carry(request, standing_headers(opening.permit.standing))
+            carry(request, self._door.standings.headers(opening.permit.standing))
         return Entered(opening.stream, pipeline, arrived if opening.fresh else None)
 
 

@@ -1,24 +1,20 @@
 """The OpenAI-compatible endpoints, streaming or not."""
 
 import time
-from contextlib import closing
 
 import orjson
 from aiohttp import web
 
 from gateway.catalog import Catalog
-from gateway.delivery.collector import Collector
-from gateway.delivery.http import Delivery, Reading, refuse_ended, stream_headers
-from gateway.delivery.waiter import Waiter, successor_of
+from gateway.delivery.http import Delivery, Reading
+from gateway.delivery.plain import answer_plainly
 from gateway.dialects.openai import OpenAIDialect
 from gateway.errors import Code, GatewayError
-from gateway.events import Event
 from gateway.hub import Hub
 from gateway.routes.bodies import read_json_body
 from gateway.routes.callers import Callers
 from gateway.routes.entrance import Entrance
 from gateway.routes.streams import place_of
-from gateway.streams.stream import Stream
 
 
 class OpenAIRoutes:
@@ -65,25 +61,9 @@ class OpenAIRoutes:
         stream = entered.stream
         with self._hub.reading(stream):
             if not streamed:
-                return await self._whole(stream)
+                return await answer_plainly(stream, self._dialect)
             reading = Reading(stream, self._dialect, None, True, entered.asked_at, entered.pipeline.source.name)
             return await self._delivery.deliver(request, reading)
-
-    async def _whole(self, stream: Stream) -> web.Response:
-        """The answer as one JSON object, or the error that ended it: half an answer is none."""
-        events = await self._all_of(stream)
-        while stream.given_up:
-            stream = successor_of(stream)
-            events = await self._all_of(stream)
-        refuse_ended(stream)
-        body = orjson.dumps(self._dialect.fold(stream, events))
-        return web.Response(body=body, content_type="application/json", headers=stream_headers(stream))
-
-    async def _all_of(self, stream: Stream) -> list[Event]:
-        """Every event of a stream, once it has ended or is given up."""
-        with closing(Collector(stream)) as collector, closing(Waiter(stream)) as waiter:
-            await waiter.wait(lambda: stream.ended or stream.given_up)
-        return collector.events
 
     async def models(self, request: web.Request) -> web.Response:
         """`GET /v1/models`."""

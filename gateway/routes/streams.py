@@ -10,6 +10,7 @@ from aiohttp import web
 from gateway.admission.tickets import TicketUsedError
 from gateway.admission.visitor import Trust, Visitor
 from gateway.delivery.http import Delivery, Reading, stream_headers
+from gateway.delivery.plain import answer_plainly, wants_plain
 from gateway.dialects.base import Dialect
 from gateway.dialects.native import NativeDialect
 from gateway.errors import Code, GatewayError
@@ -76,7 +77,7 @@ class StreamRoutes:
         arrived = time.monotonic()
         visitor = await self._callers.visitor(request)
         dialect = self._dialect_of(request)
-        asked = self._native.parse(await read_json_body(request, self._body_s), _unread(dialect))
+        asked = self._native.parse(await read_json_body(request, self._body_s), _unread(request, dialect))
         return await self._open(request, asked, dialect, visitor, arrived)
 
     async def open_by_get(self, request: web.Request) -> web.StreamResponse:
@@ -85,7 +86,7 @@ class StreamRoutes:
         visitor = await self._callers.visitor(request)
         fields = {name: value for name, value in request.query.items() if name not in CONTROLS}
         dialect = self._dialect_of(request)
-        asked = self._native.parse_query(fields, _unread(dialect))
+        asked = self._native.parse_query(fields, _unread(request, dialect))
         return await self._open(request, asked, dialect, visitor, arrived)
 
     async def attach(self, request: web.Request) -> web.StreamResponse:
@@ -137,9 +138,10 @@ class StreamRoutes:
             # A browser's EventSource repeats its URL for ever: a ticket in it that opened a stream means that one.
             return await self._of_ticket(request, visitor.bound, dialect, visitor)
         detach = "detach" in request.query
+        plain = wants_plain(request)
         try:
             entered = await self._entrance.open(
-                request, asked, visitor, dialect, arrived=arrived, streamed=True, detach=detach
+                request, asked, visitor, dialect, arrived=arrived, streamed=detach or not plain, detach=detach
             )
         except TicketUsedError as used:
             return await self._of_ticket(request, used.sid, dialect, visitor)
@@ -150,6 +152,8 @@ class StreamRoutes:
             body = orjson.dumps({"stream_id": stream.sid, "state": stream.state.value})
             return web.Response(status=202, body=body, headers=stream_headers(stream), content_type="application/json")
         with self._hub.reading(stream):
+            if plain:
+                return await answer_plainly(stream, dialect)
             return await self._delivery.deliver(
                 request, Reading(stream, dialect, None, bare, entered.asked_at, entered.pipeline.source.name)
             )
@@ -180,6 +184,8 @@ class StreamRoutes:
             self._metrics.resumed("expired" if error.code is Code.STREAM_EXPIRED else "denied", 0)
             raise
         with self._hub.reading(stream):
+            if wants_plain(request):
+                return await answer_plainly(stream, dialect)
             return await self._delivery.deliver(request, Reading(stream, dialect, place, bare))
 
     def _dialect_of(self, request: web.Request) -> Dialect:
@@ -214,6 +220,6 @@ def unnamed(request: web.Request) -> bool:
     return value == "unnamed"
 
 
-def _unread(dialect: Dialect) -> OnDisconnect:
-    """Who cannot come back has left for good."""
-    return OnDisconnect.GRACE if dialect.resumable else OnDisconnect.CANCEL
+def _unread(request: web.Request, dialect: Dialect) -> OnDisconnect:
+    """Who cannot come back has left for good; who waits for a plain answer hears of its stream when it has ended."""
+    return OnDisconnect.GRACE if dialect.resumable and not wants_plain(request) else OnDisconnect.CANCEL

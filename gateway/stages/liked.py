@@ -1,9 +1,21 @@
 """Liked: the stages that make an answer come as its caller prefers."""
 
-from gateway.request import Preferences
+from dataclasses import replace
+
+from gateway.request import Caps, Preferences
 from gateway.stages.base import Stage
 from gateway.stages.batched import Batched
 from gateway.stages.discreet import Discreet
+
+CONCISE_WORDS = 150
+"""The longest that a concise answer becomes, where the model does not hear that it is to be one."""
+
+
+def caps_for(preferences: Preferences, caps: Caps) -> Caps:
+    """The bounds that hold beside `caps`."""
+    if preferences.response != "concise" or 0 < caps.words <= CONCISE_WORDS:
+        return caps
+    return replace(caps, words=CONCISE_WORDS)
 
 
 def stages_for(preferences: Preferences) -> list[Stage]:

@@ -26,6 +26,10 @@ class Keys:
         """Sorted set: the names of all conversations, by the time of their last turn."""
         self.likings = f"{prefix}:likings"
         """Sorted set: the names of all users' preferences, by the time at which they were said."""
+        self.tickets_unused = f"{prefix}:{{tickets}}:unused"
+        """Sorted set: the names of tickets that wait to be used, each until the millisecond that is its score."""
+        self.tickets_used = f"{prefix}:{{tickets}}:used"
+        """Sorted set: the same of used ones."""
         self._log_of = f"{prefix}:{{%s}}:log"
 
     def log(self, sid: str) -> str:
@@ -76,6 +80,10 @@ class Keys:
     def liking(self, owner: Caller) -> str:
         """String: how a user likes to be answered."""
         return f"{self._prefix}:liking:{_digest(owner.tenant, owner.user)}"
+
+    def ticket(self, digest: str) -> str:
+        """Hash: for whom a ticket was made, and the stream that it has opened."""
+        return f"{self._prefix}:{{tickets}}:{digest}"
 
     # Everything that one request is counted against shares a hash tag: it is one question.
 

@@ -5,18 +5,23 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from gateway.errors import Code, GatewayError
-from gateway.tickets import Ticket
-
-TICKETS_MAX = 50_000
-"""At once, used or not; about 600 bytes each. Beyond it the oldest used ones are let go, and then no more are made."""
+from gateway.tickets import TICKETS_MAX, Ticket
 
 
 class MemoryTickets:
-    """A TicketStore for one process: `unused_s` until a ticket is used, `used_s` from then on."""
+    """A TicketStore for one process: `unused_s` until a ticket is used, `used_s` from then on; about 600 bytes each."""
 
-    def __init__(self, *, unused_s: float, used_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        unused_s: float,
+        used_s: float,
+        most: int = TICKETS_MAX,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._unused_s = unused_s
         self._used_s = used_s
+        self._most = most
         self._clock = clock
         self._unused: OrderedDict[str, tuple[float, Ticket]] = OrderedDict()
         self._used: OrderedDict[str, tuple[float, Ticket]] = OrderedDict()
@@ -24,10 +29,8 @@ class MemoryTickets:
     async def keep(self, digest: str, ticket: Ticket) -> None:
         """Keep a new one; `OVERLOADED` where too many wait to be used."""
         self._sweep()
-        if len(self._unused) >= TICKETS_MAX:
+        if len(self._unused) >= self._most:
             raise GatewayError(Code.OVERLOADED, retry_after_s=self._unused_s)
-        if len(self) >= TICKETS_MAX:
-            self._used.popitem(last=False)
         self._unused[digest] = (self._clock() + self._unused_s, ticket)
 
     async def find(self, digest: str) -> Ticket | None:
@@ -42,6 +45,8 @@ class MemoryTickets:
         if digest in self._unused:
             _, ticket = self._unused.pop(digest)
             self._used[digest] = (self._clock() + self._used_s, ticket._replace(sid=sid))
+            if len(self._used) > self._most:
+                self._used.popitem(last=False)
         found = self._used.get(digest)
         return found[1].sid if found is not None else None
 
@@ -58,6 +63,3 @@ class MemoryTickets:
         for kept in (self._unused, self._used):
             while kept and next(iter(kept.values()))[0] <= now:
                 kept.popitem(last=False)
-
-    def __len__(self) -> int:
-        return len(self._unused) + len(self._used)

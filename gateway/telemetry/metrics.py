@@ -39,6 +39,9 @@ class Metrics:
     def stream_opened(self, dialect: str, admit_s: float) -> None:
         """A stream was created, `admit_s` after its request arrived."""
 
+    def answered(self, dialect: str, kind: str) -> None:
+        """A question was let in, whose answer is told as a `stream` or `plain`, as one JSON object."""
+
     def stream_ended(self, account: Account) -> None:
         """A stream has its terminal event; exactly once for each stream, however it ended."""
 

@@ -95,6 +95,7 @@ class PrometheusMetrics(Metrics):
         self._connections = Gauges("ssegw_connections_open", "Accepted connections, streaming or not")
         self._buffer = Gauges("ssegw_buffer_bytes", "Memory taken by kept logs")
         self._draining = Gauges("ssegw_drain_streams_remaining", "Streams still running while the process goes away")
+        self._answers = Counts("ssegw_answers_total", "Answers, by how they are told", "dialect", "kind")
         self._outcomes = Counts("ssegw_stream_outcomes_total", "How streams ended", "outcome")
         self._usage = Counts("ssegw_usage_records_total", "Usage records, one a stream", "source")
         self._no_first = Counts("ssegw_no_first_token_total", "Streams that ended before any content", "reason")
@@ -149,6 +150,9 @@ class PrometheusMetrics(Metrics):
     def stream_opened(self, dialect: str, admit_s: float) -> None:
         self._streams[dialect] += 1
         self._overhead["admit"].add(admit_s)
+
+    def answered(self, dialect: str, kind: str) -> None:
+        self._answers[dialect, kind] += 1
 
     def stream_ended(self, account: Account) -> None:
         self._streams[account.dialect] -= 1

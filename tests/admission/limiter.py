@@ -49,10 +49,11 @@ class CountingLimiter:
         self.taken.append(sid)
         if self.fails is not None:
             raise self.fails
+        # Late, so that what is left meanwhile is left before it is taken.
+        await self._answer()
         got = all(self._has_room(sid, wanted) for wanted in slots)
         if got:
             self._give(sid, slots)
-        await self._answer()
         return got
 
     def adopt(self, sid: str, slots: tuple[Slots, ...]) -> None:

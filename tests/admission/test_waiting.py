@@ -48,6 +48,17 @@ def test_a_newcomer_does_not_overtake_who_waits_for_the_slot_that_was_just_freed
     assert newcomer.result().waits
 
 
+def test_nor_does_one_who_wants_other_shared_slots(room: Rooms) -> None:
+    """This process's slot is the one that both need."""
+    bench = room()
+    first, second = bench.guest(tenant("a", 9)), bench.guest(tenant("a", 9))
+    bench.call(first.permit.release)
+    newcomer = bench.asking(Charge(slots=(tenant("b", 9),)))
+    bench.loop.turn()
+    assert second.goes_in
+    assert newcomer.result().waits
+
+
 def test_unbounded_slots_make_nobody_wait(room: Rooms) -> None:
     """0 is no limit."""
     bench = room(slots=0, max_waiting=0)
@@ -258,18 +269,36 @@ def test_who_leaves_frees_the_place_at_once(room: Rooms) -> None:
 
 def test_who_leaves_while_it_is_given_a_slot_gives_it_back(room: Rooms) -> None:
     """The answer of the keeper comes too late; the next one gets it."""
-    bench = room(slots=0)
+    bench = room(slots=1)
     slots = tenant("a", 1)
     running = bench.guest(slots)
     first, second = bench.guest(slots), bench.guest(slots)
     bench.limiter.gate = bench.loop.run(_gate())
     bench.release(running.permit)
-    assert bench.limiter.running == {first.permit.sid}
     bench.leave(first)
+    assert bench.limiter.taken == [first.permit.sid]
     bench.limiter.gate.set()
     bench.loop.turn()
     assert bench.limiter.running == {second.permit.sid}
     assert second.goes_in
+
+
+def test_who_is_handed_over_while_it_is_given_a_slot_keeps_it_for_who_goes_on(room: Rooms) -> None:
+    """It is not renewed from here, and not taken from the other process either."""
+    bench = room(slots=0)
+    slots = tenant("a", 1)
+    running, guest = bench.guest(slots), bench.guest(slots)
+    bench.limiter.gate = bench.loop.run(_gate())
+    bench.release(running.permit)
+    guest.stream.give_up()
+    bench.call(guest.task.cancel)
+    bench.loop.turn()
+    bench.call(guest.permit.hand_over)
+    bench.loop.turn()
+    bench.limiter.gate.set()
+    bench.loop.turn()
+    assert bench.limiter.left == [running.permit.sid]
+    assert bench.limiter.forgotten == [guest.permit.sid] * 2
 
 
 def test_who_is_cancelled_in_the_turn_in_which_it_was_granted_keeps_no_slot(room: Rooms) -> None:

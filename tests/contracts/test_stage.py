@@ -7,6 +7,8 @@ import pytest
 from gateway.events import Event, Metadata, Opened, Text
 from gateway.request import Caps
 from gateway.stages.base import Chain, Stage
+from gateway.stages.batched import Batched
+from gateway.stages.discreet import Discreet
 from gateway.stages.truncate import Truncate
 from tests.doubles import END, uncapped
 
@@ -15,6 +17,9 @@ STAGES: dict[str, Callable[[], Stage]] = {
     "uncapped": lambda: uncapped(1000),
     "chain": lambda: Chain([uncapped(1000), uncapped(1000)]),
     "empty chain": lambda: Chain([]),
+    "batched": Batched,
+    "discreet": Discreet,
+    "batched chain": lambda: Chain([uncapped(1000), Discreet(), Batched()]),
 }
 EVENTS: list[Event] = [Opened("m"), Metadata({"k": 1}), Text("a"), Text("b"), END]
 
@@ -48,7 +53,17 @@ def test_two_streams_have_two_stages(make: Callable[[], Stage]) -> None:
     busy = make()
     for _ in range(5):
         busy.feed([Text("x" * 150)])
-    assert list(make().feed([Text("x" * 900)])) == [Text("x" * 900)]
+    fresh = make()
+    made = [*fresh.feed([Text("x" * 900)]), *fresh.last()]
+    assert "".join(event for event in made if isinstance(event, Text)) == "x" * 900
+
+
+def test_nothing_is_lost_where_no_end_comes(make: Callable[[], Stage]) -> None:
+    """What a stage holds is its last words; it has them once."""
+    stage = make()
+    made = [*stage.feed(EVENTS[:-1]), *stage.last()]
+    assert "".join(event for event in made if isinstance(event, Text)) == "ab"
+    assert list(stage.last()) == []
 
 
 def test_what_was_given_is_not_changed(make: Callable[[], Stage]) -> None:

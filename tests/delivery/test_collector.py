@@ -12,7 +12,7 @@ from tests.doubles import DONE, END, stream_of
 SMALL = Bounds(max_bytes=1 << 20, max_events=20, max_audio_ms=1000)
 
 
-def test_what_the_log_forgets_is_not_missing_from_the_whole() -> None:
+async def test_what_the_log_forgets_is_not_missing_from_the_whole() -> None:
     """Probabilities and fragments of tool calls cannot be folded: the log drops its beginning, the answer does not."""
     stream = stream_of(bounds=SMALL)
     collector = Collector(stream)
@@ -33,7 +33,7 @@ def test_what_the_log_forgets_is_not_missing_from_the_whole() -> None:
     assert call["function"]["arguments"] == "".join(map(str, range(40)))
 
 
-def test_who_comes_when_the_beginning_is_gone_is_told_so() -> None:
+async def test_who_comes_when_the_beginning_is_gone_is_told_so() -> None:
     """A part of an answer never passes for the whole."""
     stream = stream_of(*[Metadata({"n": n}) for n in range(100)], bounds=SMALL)
     with pytest.raises(GatewayError) as raised:

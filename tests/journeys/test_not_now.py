@@ -93,7 +93,9 @@ async def test_streaming_that_is_switched_off_says_so() -> None:
     """503 and not worth a retry, in both dialects."""
     async with house(STREAMING_ENABLED="false") as gateway, aiohttp.ClientSession(gateway.urls[0]) as session:
         native = await see(session, "POST", "/stream", json=QUESTION)
-        completed = await see(session, "POST", "/v1/chat/completions", json={**COMPLETION, "model": "local"})
+        completed = await see(
+            session, "POST", "/v1/chat/completions", json={**COMPLETION, "model": "local", "stream": True}
+        )
     assert (native.status, native.json()["code"], native.json()["retryable"]) == (503, "STREAMING_DISABLED", False)
     assert (completed.status, completed.json()["error"]["code"]) == (503, "STREAMING_DISABLED")
 

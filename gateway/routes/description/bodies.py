@@ -179,6 +179,22 @@ def _figures() -> Json:
     return _object("Figures for a dashboard.", names, "shared_store")
 
 
+def _plain() -> Json:
+    facts: Json = {
+        "stream_id": _SID,
+        "status": {"const": "completed"},
+        "model": _TEXT,
+        "text": _TEXT,
+        "finish_reason": _TEXT,
+        "usage": USAGE,
+        "total": _COUNT,
+        "duration": _COUNT,
+        "warnings": {"type": "array", "items": {"type": "object"}},
+    }
+    schema = _object("The whole of an answer; more fields where there was more than text.", facts)
+    return {**schema, "additionalProperties": True}
+
+
 SCHEMAS: dict[str, Callable[[], Json]] = {
     "Question": _question,
     "ChatCompletionRequest": _completion_request,
@@ -188,6 +204,7 @@ SCHEMAS: dict[str, Callable[[], Json]] = {
     "ChatCompletionEvent": openai_event,
     "ChatCompletion": lambda: _completion("chat.completion", "message", whole=True),
     "ChatCompletionChunk": lambda: _completion("chat.completion.chunk", "delta", whole=False),
+    "PlainAnswer": _plain,
     "StreamState": lambda: _object("A stream and its state.", {"stream_id": _SID, "state": _TEXT}),
     "StreamList": _listed,
     "ModelList": _models,

@@ -6,13 +6,17 @@ from gateway.routes.description.parameters import CALLER, KEYED, NAMED, OF_A_STR
 from gateway.routes.description.refusals import ADMITTED, ANSWERED, ASKED_UPSTREAM, BODY, FOUND, KNOWN
 
 _TOLD: Schema = {"anyOf": [ref("StreamEvent"), ref("ChatCompletionEvent")]}
-
+_TWINS: dict[str, Schema] = {
+    EVENT_STREAM: _TOLD,
+    JSON: {"anyOf": [ref("PlainAnswer"), ref("ChatCompletion")]},
+}
+"""The answer as it grows, or whole for whoever asks for JSON."""
 
 _OPENED = (
     Answer(
         200,
         "The stream's events as they are made; one `status` `retry` for a browser's GET that must come back later.",
-        {EVENT_STREAM: _TOLD},
+        _TWINS,
         OF_A_STREAM,
     ),
     whole(202, "With `detach`: the stream is being made.", "StreamState", *OF_A_STREAM),
@@ -43,7 +47,7 @@ STREAMS: tuple[Operation, ...] = (
     Operation(
         "GET", "/stream/{sid}", "Streams", "readStream", "Read a stream again, or go on reading it",
         (
-            Answer(200, "From the beginning, or behind the last id that was seen.", {EVENT_STREAM: _TOLD}, OF_A_STREAM),
+            Answer(200, "From the beginning, or behind the last id that was seen.", _TWINS, OF_A_STREAM),
             Answer(204, "There is nothing more.", {}, OF_A_STREAM),
         ),
         (*KNOWN, Code.UNKNOWN_DIALECT, *FOUND, *ANSWERED),

@@ -1,0 +1,115 @@
+"""Questions: what may be asked, how much of it, and what is taken out of it before anybody hears it."""
+
+import re
+from dataclasses import replace
+from typing import Any
+
+from gateway.admission.tenant import Tenant
+from gateway.errors import Code, GatewayError
+from gateway.request import Caps, StreamRequest
+
+_UNWANTED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202d\u202e]")
+"""Control characters (C0 and C1 but tab, line feed and return), and the two overrides of direction.
+
+The overrides show text in another order than it has, and are typed by nobody. What right-to-left text and emoji need
+stays: marks, embeddings, isolates, joiners.
+"""
+
+_NO_TEXT = frozenset(("role", "type", "image_url", "input_audio", "file"))
+"""Parts of a message that are no text, however they are spelled; the bound of the body holds for them."""
+
+Json = dict[str, Any]
+
+
+class Questions:
+    """Refuses what is too much or not the tenant's, and cleans the rest. All of it is done before anything is called.
+
+    A question has at most `max_chars` characters of text in all its messages, and `max_messages` of them; a tenant's
+    own limits hold where they are smaller.
+    """
+
+    def __init__(self, max_chars: int, max_messages: int) -> None:
+        self._max_chars = max_chars
+        self._max_messages = max_messages
+
+    def accept(self, asked: StreamRequest, tenant: Tenant, dialect: str) -> StreamRequest:
+        """`asked` without what nobody types; the same object where there is nothing of it.
+
+        Raises `FEATURE_NOT_ALLOWED`, `MODEL_NOT_ALLOWED` and `INPUT_TOO_LARGE`.
+        """
+        features = tenant.features
+        if features.dialects and dialect not in features.dialects:
+            raise GatewayError(Code.FEATURE_NOT_ALLOWED, "this tenant is not answered in this dialect", param="dialect")
+        if features.models and asked.model not in features.models:
+            raise GatewayError(Code.MODEL_NOT_ALLOWED, param="model", allowed=list(features.models))
+        if asked.voice is not None and not features.voice:
+            raise GatewayError(Code.FEATURE_NOT_ALLOWED, "this tenant has no voice", param="voice")
+        messages = asked.messages
+        _refuse_more(len(messages), smaller(self._max_messages, tenant.limits.max_messages), "messages")
+        characters = 0
+        for message in messages:
+            characters += _characters(message)
+        _refuse_more(characters, smaller(self._max_chars, tenant.limits.max_input_chars), "characters of text")
+        for message in messages:
+            if _is_unclean(message.get("content")):
+                return replace(asked, messages=tuple(map(_cleaned, messages)))
+        return asked
+
+
+def caps_for(own: Caps, tenant: Tenant) -> Caps:
+    """How long the tenant's answers may become; what it does not say is as in `own`."""
+    theirs = tenant.caps or own
+    return Caps(
+        theirs.words or own.words,
+        theirs.tokens or own.tokens,
+        theirs.bytes or own.bytes,
+        theirs.seconds or own.seconds,
+    )
+
+
+def smaller(own: int, theirs: int) -> int:
+    """The smaller of two limits; 0 is none."""
+    return min(own, theirs) if theirs else own
+
+
+def _refuse_more(found: int, limit: int, what: str) -> None:
+    if found > limit:
+        raise GatewayError(Code.INPUT_TOO_LARGE, f"a question has at most {limit} {what}", param="messages")
+
+
+def _characters(message: Json) -> int:
+    """All of its text, wherever it stands."""
+    total = 0
+    for name, value in message.items():
+        if name not in _NO_TEXT:
+            total += len(value) if isinstance(value, str) else _within(value)
+    return total
+
+
+def _within(value: Any) -> int:
+    """The characters of all strings in a value. It nests no deeper than its dialect allows."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(_within(each) for name, each in value.items() if name not in _NO_TEXT)
+    return sum(map(_within, value)) if isinstance(value, list) else 0
+
+
+def _is_unclean(content: Any) -> bool:
+    if isinstance(content, str):
+        # Printable text, which is most of it, holds nothing unwanted, and is told faster.
+        return not content.isprintable() and _UNWANTED.search(content) is not None
+    return isinstance(content, list) and any(_is_unclean(part.get("text")) for part in content)
+
+
+def _cleaned(message: Json) -> Json:
+    content = message.get("content")
+    if not _is_unclean(content):
+        return message
+    if isinstance(content, str):
+        return {**message, "content": _UNWANTED.sub("", content)}
+    parts = [
+        {**part, "text": _UNWANTED.sub("", part["text"])} if _is_unclean(part.get("text")) else part
+        for part in content or ()
+    ]
+    return {**message, "content": parts}
