@@ -16,6 +16,7 @@ from gateway import __version__, flags_cli
 from gateway.admission.keys import digest_of, new_key, written
 from gateway.app.answers import HOME, upstream_route
 from gateway.app.house import Gateway
+from gateway.app.rolling import configured_flags
 from gateway.app.telling import own_target
 from gateway.app.tenancy import registry_of
 from gateway.settings import NOT_YET, Settings, SettingsError, load
@@ -116,6 +117,7 @@ def _check(options: argparse.Namespace) -> int:
         upstream_route(settings)
     own_target(settings)
     registry_of(settings)
+    configured_flags(settings)
     for section, values in settings.model_dump(mode="json").items():
         print(f"[{section}]")
         for name, value in values.items():

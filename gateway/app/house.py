@@ -169,12 +169,12 @@ class Gateway:
         health = HealthRoutes(
             self.hub, self._store, self.catalog, self._heart, self._lag, self.metrics, shared=self._shared
         )
-        feedback = FeedbackRoutes(self.hub, callers, self.rolling.rollback.rated, body_s=body_s)
+        self._feedback = FeedbackRoutes(self.hub, callers, self.rolling.rollback.rated, body_s=body_s)
         pages = PageRoutes()
         sessions = SessionRoutes(callers, self._memories.sessions)
         preferences = PreferenceRoutes(callers, self._memories.likings, body_s=body_s)
         ticketing = TicketRoutes(callers, tickets, body_s=body_s)
-        for routes in (ticketing, streams, compatible, feedback, sessions, preferences, health, pages):
+        for routes in (ticketing, streams, compatible, self._feedback, sessions, preferences, health, pages):
             app.add_routes(routes.table())
         if settings.server.docs:
             app.add_routes(DescriptionRoutes(pages).table())

@@ -5,6 +5,7 @@ from pathlib import Path
 from gateway.admission.flags_file import FlagsError, flags_of
 from gateway.admission.rollback import Rollback, Triggers
 from gateway.admission.rollout import Rollout
+from gateway.flags import Flag
 from gateway.settings import Flags, Settings, SettingsError
 from gateway.stores.flags_memory import MemoryFlags
 from gateway.stores.flags_redis import RedisFlags
@@ -17,14 +18,11 @@ from gateway.telemetry.metrics import Metrics
 class Rolling:
     """The flags, who is in by them (`rollout`), and what takes them back (`rollback`, a witness of the hub).
 
-    Raises `SettingsError` where the file of flags is wrong.
+    Raises `SettingsError` as `configured_flags` does.
     """
 
     def __init__(self, settings: Settings, shared: RedisStore | None, metrics: Metrics) -> None:
-        try:
-            configured = flags_of(Path(settings.flags.file) if settings.flags.file else None)
-        except FlagsError as error:
-            raise SettingsError(f"flags.file: {error}") from None
+        configured = configured_flags(settings)
         self._shared: RedisFlags | None = None
         self.flags: MemoryFlags | RedisFlags
         outcomes: RedisOutcomes | None = None
@@ -49,6 +47,14 @@ class Rolling:
         self.rollback.stop()
         if self._shared is not None:
             self._shared.stop()
+
+
+def configured_flags(settings: Settings) -> list[Flag]:
+    """The flags as they are before anybody changes them. Raises `SettingsError` where their file is wrong."""
+    try:
+        return flags_of(Path(settings.flags.file) if settings.flags.file else None)
+    except FlagsError as error:
+        raise SettingsError(f"flags.file: {error}") from None
 
 
 def triggers_of(flags: Flags) -> Triggers:

@@ -85,6 +85,8 @@ class Entrance:
             self._metrics.answered(dialect.name, "stream" if streamed else "plain")
         if opening.permit.standing is not None:
             carry(request, self._door.standings.headers(opening.permit.standing))
+        if asked.variant and (asked.preferences is None or asked.preferences.metadata is not False):
+            carry(request, {"X-Variant": asked.variant})
         return Entered(opening.stream, pipeline, arrived if opening.fresh else None)
 
 

@@ -57,6 +57,23 @@ async def test_a_change_is_in_force_with_the_next_request(gateway: tuple[Gateway
         assert (seen.status, seen.json()["error"]["code"]) == (503, "STREAMING_DISABLED")
 
 
+async def test_an_arm_of_an_experiment_answers_by_its_own_model_and_is_told_to_the_client(
+    gateway: tuple[Gateway, Operator],
+) -> None:
+    """In the header and in the figures; who prefers no metadata is not told."""
+    house, operator = gateway
+    await operator.change(variants={"small": {"weight": 1, "model": "local"}})
+    async with aiohttp.ClientSession() as web:
+        url = f"{house.urls[0]}/stream"
+        seen = await see(web, "POST", url, json={"query": "hi"})
+        assert (seen.status, seen.headers["X-Variant"]) == (200, "small")
+        quiet = await see(web, "POST", url, json={"query": "hi", "preferences": {"metadata": False}})
+        assert quiet.status == 200
+        assert "X-Variant" not in quiet.headers
+        figures = (await see(web, "GET", f"{house.urls[0]}/metrics")).body.decode()
+        assert 'ssegw_variant_outcomes_total{outcome="ok",variant="small"} 2.0' in figures
+
+
 async def test_with_if_match_only_that_version_is_changed(operator: Operator) -> None:
     """412 for whoever looked at an older one."""
     assert (await operator.ask("PATCH", FLAG, {"If-Match": '"0"'}, json={"percent": 5})).status == 200
