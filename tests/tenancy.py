@@ -79,12 +79,12 @@ def write(folder: Path, text: str = TWO) -> Path:
 
 
 class Desk:
-    """An identity with what it needs, and a clock that stands still."""
+    """An identity with what it needs, and a clock that stands still; without `text` there is no tenants file."""
 
-    def __init__(self, folder: Path, text: str = TWO, trusted: tuple[str, ...] = ("10.0.0.0/8",)) -> None:
+    def __init__(self, folder: Path, text: str | None = TWO, trusted: tuple[str, ...] = ("10.0.0.0/8",)) -> None:
         self.clock = ManualClock()
-        self.path = write(folder, text)
-        self.registry = Registry(self.path)
+        self.path = folder / "tenants.toml" if text is None else write(folder, text)
+        self.registry = Registry(self.path, optional=text is None)
         self.tickets = Tickets(MemoryTickets(unused_s=30, used_s=600, clock=self.clock))
         self.identity = Identity(self.registry, self.tickets, Proxies(trusted), Attempts(self.clock))
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.nginx import MISSING, SHIPPED, Nginx, check, free_port, make_certificate, render
+from tests.test_openapi import DOCUMENT
 
 pytestmark = pytest.mark.skipif(MISSING, reason="nginx or openssl is not installed")
 
@@ -189,7 +190,8 @@ def test_what_is_not_listed_has_no_way_through_for_anybody(alive: Nginx, path: s
 
 
 @pytest.mark.parametrize("path", ["/", "/static/x.js", "/widget.js", "/dashboard/streaming", "/health/live",
-                                  "/health/ready", "/stream", "/stream/x", "/v1/models"])  # fmt: skip
+                                  "/health/ready", "/stream", "/stream/x", "/v1/models", "/streams", "/sessions/s-1",
+                                  "/preferences", "/stream/tickets"])  # fmt: skip
 def test_what_is_public_is_reached_from_outside_with_one_of_two_gateways_down(alive: Nginx, path: str) -> None:
     answers = [ask(alive, "GET", path, at=OUTSIDE) for _ in range(4)]
     assert [answer.status for answer in answers] == [200] * 4
@@ -197,13 +199,28 @@ def test_what_is_public_is_reached_from_outside_with_one_of_two_gateways_down(al
 
 
 def test_a_client_cannot_say_who_it_is_by_a_header(alive: Nginx) -> None:
-    claims = ["X-Tenant", "X-Tenant-Id", "X-Tenant-Hash", "X-Tenant-Name", "X-User"]
-    claims += ["X_Tenant_Id", "Forwarded", "Proxy", "X-Request-Id", "X-Forwarded-Host"]
+    claims = ["X-Tenant", "X-Tenant-Id", "X-Tenant-Name", "X-User"]
+    claims += [
+        "X_Tenant_Id",
+        "X_Tenant_Hash",
+        "X_User_Id",
+        "X_API_Key",
+        "Forwarded",
+        "Proxy",
+        "X-Request-Id",
+        "X-Forwarded-Host",
+    ]
     claimed = dict.fromkeys(claims, "evil") | {"X-Forwarded-For": "9.9.9.9", "X-Real-IP": "9.9.9.9"}
     reached = json.loads(ask(alive, "POST", "/stream", claimed, at=OUTSIDE).text)
     assert "evil" not in reached.values()
     assert reached["x-forwarded-for"] == reached["x-real-ip"] == OUTSIDE
     assert re.fullmatch(r"[0-9a-f]{32}", reached["x-request-id"])
+
+
+def test_what_the_gateway_checks_itself_reaches_it(alive: Nginx) -> None:
+    shown = ["Authorization", "X-API-Key", "X-Tenant-Hash", "X-User-Id", "X-Session-Id", "Origin", "Last-Event-ID"]
+    reached = json.loads(ask(alive, "POST", "/stream", dict.fromkeys(shown, "as it came")).text)
+    assert {name: reached.get(name.lower()) for name in shown} == dict.fromkeys(shown, "as it came")
 
 
 @pytest.mark.parametrize(("wanted", "passed"), [("h2c", None), ("websocket", "websocket")])
@@ -294,3 +311,11 @@ def test_streams_are_neither_buffered_nor_compressed_and_no_location_loses_the_h
     assert all("sndbuf=32k" in line for line in directives if line.startswith("    listen"))
     inside_a_location = [line for line in directives if line.startswith(" " * 8)]
     assert "proxy_set_header" not in streaming + "".join(inside_a_location)
+
+
+@pytest.mark.parametrize("path", sorted(DOCUMENT["paths"]))
+def test_what_is_described_is_reached_from_outside_or_is_for_the_inside_alone(alive: Nginx, path: str) -> None:
+    """Each path of `/openapi.json`: what clients need has a way through, what describes or measures has none."""
+    inside = path.startswith("/metrics") or path in ("/health/streaming", "/openapi.json", "/docs")
+    spelt = path.replace("{sid}", "4fzyo82mVyr5LGj1BvQeXa").replace("{session}", "s-1").replace("{name}", "x.js")
+    assert ask(alive, "GET", spelt, at=OUTSIDE).status == (404 if inside else 200)

@@ -2,16 +2,19 @@
 
 import asyncio
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from gateway.errors import Code, GatewayError
 from gateway.events import Completed, Event, Failed, Metadata, Status, Suggestions, Text, TextComplete, Usage, Warned
 from gateway.pipeline import Pipeline, usage_of
-from gateway.request import StreamRequest, Voice
-from gateway.sources.base import Outlet
+from gateway.request import Caps, StreamRequest, Voice
+from gateway.resilience.continuation import Continuation
+from gateway.resilience.deadline import Deadline
+from gateway.sources.base import Outlet, Source
 from gateway.stages.base import Stage
+from gateway.stages.truncate import Truncate
 from gateway.streams.ids import new_sid
 from gateway.streams.lineage import EXACT
 from gateway.streams.stream import State, Stream
@@ -298,3 +301,66 @@ async def test_an_exact_source_says_nothing_twice_of_which_only_metadata_was_hea
     heir = continued(stream)
     await Pipeline(ExactSource(script), metrics=RecordingMetrics()).run(heir)
     assert [type(event) for event in heir.events()] == [Metadata, Status, Text, Text, TextComplete, Completed]
+
+
+# Answers that are cut.
+
+SENTENCES = [
+    Text(token)
+    for token in ["One", "two", "three.", "Four", "five", "six.", "Seven", "eight", "nine.", "Ten", "eleven"]
+]
+LONG: tuple[Step, ...] = tuple([Text(f"{token} ")] for token in SENTENCES)
+
+
+def cutting(source: Source, words: int = 10) -> Pipeline:
+    """A pipeline whose answers have at most so many words."""
+    stage = Truncate(Caps(words=words), max_bytes=10_000, asked_tokens=lambda: 1)
+    return Pipeline(source, [stage], metrics=RecordingMetrics())
+
+
+def around(source: Source) -> Source:
+    """A source as it is in service, with sources around it."""
+    timed = Deadline(source, first_token_s=5, silence_s=5, total_s=5)
+    return Continuation(timed, continue_max=1, total_s=5, metrics=RecordingMetrics())
+
+
+@pytest.mark.parametrize("wrap", [lambda source: source, around], ids=["bare", "around"])
+async def test_a_source_whose_answer_was_cut_is_closed_at_once(wrap: Callable[[Source], Source]) -> None:
+    """It would have gone on for ever; nothing has failed."""
+    stream, source = stream_of(), ScriptedSource(*LONG, HANG)
+    async with asyncio.timeout(1):
+        await cutting(wrap(source)).run(stream)
+    assert source.closed == source.calls == 1
+    assert stream.text() == "One two three. Four five six. Seven eight nine. "
+    end = terminal(stream)
+    assert isinstance(end, Completed)
+    assert (end.status, end.finish_reason, end.usage) == ("completed", "length", Usage(1, 12, reported=False))
+    assert [event.code for event in stream.events() if isinstance(event, Warned)] == ["TRUNCATED"]
+    assert stream.late_events == 0
+
+
+async def test_text_that_is_held_is_said_when_its_source_fails() -> None:
+    """What was made is not lost, though its sentence never ended."""
+    stream = stream_of()
+    await cutting(ScriptedSource(*LONG[:9], [Text("Ten ")], GatewayError(Code.UPSTREAM_ERROR))).run(stream)
+    assert stream.text() == "One two three. Four five six. Seven eight nine. Ten "
+    assert isinstance(terminal(stream), Failed)
+
+
+@pytest.mark.parametrize("upto", range(1, 12))
+async def test_an_exact_source_is_cut_at_the_same_place_again(upto: int) -> None:
+    """Wherever another process goes on with it, and however its events come the second time."""
+
+    class ExactSource(ScriptedSource):
+        exact = True
+
+    events = [event for batch in LONG for event in batch]  # type: ignore[union-attr]  # batches, all of them
+    whole = Stream(new_sid(), question(), ALICE, lineage=EXACT)
+    await cutting(ExactSource(*LONG, HANG)).run(whole)
+    stream = Stream(new_sid(), question(), ALICE, lineage=EXACT)
+    stream.append([event for event in whole.events() if isinstance(event, Text)][:upto])
+    heir = continued(stream)
+    async with asyncio.timeout(1):
+        await cutting(ExactSource(events[:5], events[5:], HANG)).run(heir)
+    assert heir.text() == whole.text()
+    assert [type(event) for event in heir.events()][-3:] == [Warned, TextComplete, Completed]

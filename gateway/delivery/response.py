@@ -24,7 +24,7 @@ _SAME = "".join(f"{name}: {value}\r\n" for name, value in {**HEADERS, "Server": 
 _CHUNKS = "Transfer-Encoding: chunked\r\n"
 
 
-CARRIED = web.RequestKey[dict[str, str]]("carried", dict)
+CARRIED = web.RequestKey("carried", dict[str, str])
 """The key of a request's own store, for what its answer is to carry besides."""
 
 

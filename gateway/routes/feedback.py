@@ -27,6 +27,9 @@ class _Body(BaseModel):
 class FeedbackRoutes:
     """`POST /stream/{sid}/feedback`. `rated` is told each rating, and the one that it replaces."""
 
+    body: type[BaseModel] = _Body
+    """What may be said of an answer."""
+
     def __init__(self, hub: Hub, callers: Callers, rated: Callable[[int, int | None], None], *, body_s: float) -> None:
         self._hub = hub
         self._callers = callers

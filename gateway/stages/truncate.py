@@ -209,8 +209,9 @@ class Truncate(Stage):
     def _cut(self, text: str, room: int, cap: str) -> Sequence[Event]:
         """The end: a sentence's where one lies within the room, else a word's."""
         before = len(self._before)
-        found = last_sentence(self._before + text, before, before + room)
-        end = last_word(text, room) if found is None else found - before
+        # What was said last may have been a whole sentence, and the space behind it.
+        found = last_sentence(self._before + text, len(self._before.rstrip()), before + room)
+        end = last_word(text, room) if found is None else max(0, found - before)
         made = list(self._let_go(self._within(end)))
         rest = text[sum(len(event) for event in made if isinstance(event, Text)) : end]
         if rest:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from gateway.limits import Budget, Charge, Slots, Verdict, Window
-from gateway.stores.windows import SHORT, WINDOWS_MAX, Count, Name, WindowCounts, room_of, short
+from gateway.stores.windows import SHORT, WINDOWS_MAX, Name, WindowCounts, room_of, short
 
 DAY_S = 86_400.0
 
@@ -49,15 +49,21 @@ class MemoryLimiter:
         """Everything is looked at before anything is counted; of several refusals the longest is told."""
         now, (windows, slots, budgets) = self._clock(), charge
         counts = [self._windows.find(window, now) for window in windows]
-        refusals: list[Refusal] = [(count.wait_s(), count.window) for count in counts if count.room < 1]
+        nearest = min(counts, key=room_of) if counts else None
+        refusals: list[Refusal] = []
+        if nearest is not None and nearest.room < 1:
+            refusals += [(count.wait_s(), what) for what, count in zip(windows, counts, strict=True) if count.room < 1]
         full = [wanted for wanted in slots if not self._has_slot(sid, wanted)]
         if full:
             refusals += [(SLOT_RETRY_S, wanted) for wanted in full if not (wanted.waits and may_wait)]
         if budgets:
             refusals += [(DAY_S - now % DAY_S, budget) for budget in budgets if self._is_spent(budget, now)]
         if refusals:
-            return _refusal(max(refusals, key=_longest), counts)
-        standing = min(counts, key=room_of).standing(1) if counts else None
+            retry_after_s, refused = max(refusals, key=_longest)
+            if type(refused) is Window:
+                nearest = counts[windows.index(refused)]
+            return Verdict(refused, retry_after_s, None if nearest is None else nearest.standing(0), False)
+        standing = None if nearest is None else nearest.standing(1)
         for count in counts:
             self._windows.add(count, now)
         has_slots = take and not full
@@ -156,14 +162,6 @@ class MemoryLimiter:
 def held_at_once(slots: tuple[Slots, ...]) -> tuple[Slots, ...]:
     """What a stream has that waits for the rest."""
     return tuple(wanted for wanted in slots if not wanted.waits)
-
-
-def _refusal(refusal: Refusal, counts: list[Count]) -> Verdict:
-    """With how it stands in the window that refused, or else in the one with the least room."""
-    retry_after_s, refused = refusal
-    nearest = [count for count in counts if count.window is refused] or counts
-    standing = min(nearest, key=room_of).standing(0) if nearest else None
-    return Verdict(refused, retry_after_s, standing, False)
 
 
 def _longest(refusal: Refusal) -> float:

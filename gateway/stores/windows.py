@@ -25,19 +25,19 @@ Key = tuple[str, Name, float]
 class Count:
     """Requests in the span of a window's length that is now, and in the one before; spans begin at multiples of it.
 
-    As it was found: `room` is what is left of the limit when the two are summed by weight. Of those before so much
-    counts as of their span lies inside the window still.
+    As it was found last: `room` is what is left of the `limit` when the two are summed by weight. Of those before so
+    much counts as of their span lies inside the window still, which is as much as is `left_s` of the present one.
     """
 
-    __slots__ = ("before", "ends_s", "kept", "key", "left_s", "now", "room", "window")
+    __slots__ = ("before", "ends_s", "kept", "key", "left_s", "limit", "now", "room")
 
-    def __init__(self, key: Key, window: Window, now_s: float) -> None:
+    def __init__(self, key: Key, now_s: float) -> None:
         self.key = key
-        self.window = window
         self.ends_s = (now_s // key[2] + 1) * key[2]
         self.now = 0
         self.before = 0
         self.kept = False
+        self.limit = 0
         self.left_s = 0.0
         self.room = 0.0
 
@@ -54,7 +54,7 @@ class Count:
 
     def wait_s(self) -> float:
         """Seconds until one more may be taken where nobody asks meanwhile; there is no room now."""
-        window_s, most = self.key[2], self.window.limit - 1
+        window_s, most = self.key[2], self.limit - 1
         if self.now <= most:
             return self.left_s - window_s * (most - self.now) / self.before
         return self.left_s + window_s * (1 - most / self.now)
@@ -63,7 +63,7 @@ class Count:
         """What is left when `taken` more (0 or 1) are counted."""
         window_s = self.key[2]
         reset_s = self.ends_s + window_s if self.now or taken else self.ends_s
-        return Standing(self.window.limit, max(0, int(self.room - taken)), reset_s, window_s)
+        return Standing(self.limit, max(0, int(self.room - taken)), reset_s, window_s)
 
 
 room_of = attrgetter("room")
@@ -89,14 +89,14 @@ class WindowCounts:
         key = (scope, who if len(who) <= SHORT else short(who), window_s)
         count = self._counts.get(key)
         if count is None:
-            count = Count(key, window, now_s)
+            count = Count(key, now_s)
         else:
             self._counts.move_to_end(key)
         left_s = count.ends_s - now_s
         if not 0 < left_s <= window_s:
             count.turn(now_s)
             left_s = min(count.ends_s - now_s, window_s)
-        count.window = window
+        count.limit = limit
         count.left_s = left_s
         count.room = limit - count.before * left_s / window_s - count.now + HAIR
         return count

@@ -41,14 +41,17 @@ async def test_the_time_to_come_again_is_exact(limiter: Limiter) -> None:
     asked = window(4, window_s=0.5)
     while await taken(limiter, "s", asked):
         pass
+    before = time.monotonic()
     verdict = await limiter.charge("s", charge(asked), may_wait=False)
-    begun, asked_at = time.monotonic(), 0.0
-    async with asyncio.timeout(2):
+    after, refused_at = time.monotonic(), 0.0
+    async with asyncio.timeout(5):
+        asked_at = time.monotonic()
         while not await taken(limiter, "s", asked):
+            refused_at = asked_at
+            await asyncio.sleep(0.001)
             asked_at = time.monotonic()
-            await asyncio.sleep(0.001)  # nobody tells when a window has room
-    assert asked_at - begun <= verdict.retry_after_s + 0.005
-    assert time.monotonic() - begun >= verdict.retry_after_s - 0.005
+    assert refused_at <= after + verdict.retry_after_s + 0.001
+    assert time.monotonic() >= before + verdict.retry_after_s - 0.001
 
 
 async def test_the_standing_is_that_of_the_window_nearest_to_its_limit(limiter: Limiter) -> None:

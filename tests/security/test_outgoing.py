@@ -119,6 +119,13 @@ async def test_a_name_that_changes_its_meaning_between_two_lookups_leads_nowhere
     assert secret.visits == 0
 
 
+async def test_what_is_not_encrypted_goes_to_no_public_address() -> None:
+    """A name that is allowed inside by http may mean one."""
+    post = HttpPost(networks_of([LOOPBACK]), timeout_s=5, resolver=Resolver([["93.184.215.14"]]))
+    assert await attempt(post, "http://receiver.example/") == Reply("blocked")
+    await post.close()
+
+
 @pytest.mark.parametrize("order", [1, -1], ids=["inside first", "inside last"])
 async def test_of_several_addresses_only_the_good_ones_are_tried(order: int) -> None:
     """Each attempt of happy eyeballs is looked at, in either family."""

@@ -18,7 +18,7 @@ from tests.doubles import RecordingMetrics
 from tests.load import FULL
 from tests.redis_server import RedisServer
 
-LEASE_S = 20.0 if FULL else 1.2
+LEASE_S = 20.0 if FULL else 2.5
 
 
 @pytest.fixture
@@ -85,18 +85,18 @@ async def test_nothing_of_a_name_stands_in_redis_and_everything_ends_by_itself(r
 
 async def test_slots_that_a_process_holds_are_renewed(redis_server: RedisServer) -> None:
     """A stream may run for many leases."""
-    async with redis_limiter(redis_server, lease_s=0.3) as limiter:
+    async with redis_limiter(redis_server, lease_s=0.6) as limiter:
         assert await taken(limiter, "s", slots(1))
-        async with redis_limiter(redis_server, lease_s=0.3, instance="other") as other:
+        async with redis_limiter(redis_server, lease_s=0.6, instance="other") as other:
             for _ in range(5):
-                await asyncio.sleep(0.15)
+                await asyncio.sleep(0.25)
                 assert not await taken(other, "t", slots(1))
 
 
 async def test_what_is_forgotten_is_not_renewed_but_kept_for_a_lease(redis_server: RedisServer) -> None:
     """The process that goes on with a stream finds its slot, and renews it; if none does it comes back."""
     asked = slots(2)
-    async with redis_limiter(redis_server, lease_s=0.4) as limiter, redis_limiter(redis_server, lease_s=0.4) as heir:
+    async with redis_limiter(redis_server, lease_s=0.6) as limiter, redis_limiter(redis_server, lease_s=0.6) as heir:
         assert await taken(limiter, "adopted", asked)
         assert await taken(limiter, "lost", asked)
         limiter.forget("adopted")
@@ -104,7 +104,7 @@ async def test_what_is_forgotten_is_not_renewed_but_kept_for_a_lease(redis_serve
         heir.adopt("adopted", (asked,))
         await settled(heir)
         assert not await taken(limiter, "x", asked)
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(0.8)
         assert await taken(limiter, "y", asked)
         assert not await taken(limiter, "z", asked)
 
@@ -176,7 +176,7 @@ async def test_while_redis_is_away_each_process_counts_for_itself(
                 begun = time.monotonic()
                 here = [await taken(one, f"one{n}", asked, each) for n in range(4)]
                 there = [await taken(two, f"two{n}", asked, each) for n in range(4)]
-                assert time.monotonic() - begun < 1.0
+                assert time.monotonic() - begun < 2.0
                 assert here == there == [True, True, False, False]
                 assert [one.shared, two.shared] == [False, False]
                 one.leave("a")
@@ -202,21 +202,21 @@ async def test_while_redis_is_away_each_process_counts_for_itself(
 async def test_while_redis_stands_still_only_the_first_requests_wait_for_it() -> None:
     """Those wait as long as a command may take, all others not at all."""
     with RedisServer() as server:
-        async with redis_limiter(server, command_s=0.3) as limiter:
+        async with redis_limiter(server, command_s=1.0) as limiter:
             assert await taken(limiter, "a", slots(50))
             server.freeze()
             begun = time.monotonic()
             first = await asyncio.gather(*[taken(limiter, f"f{n}", slots(50)) for n in range(10)])
-            assert time.monotonic() - begun < 0.6
+            assert time.monotonic() - begun < 1.8
             assert all(first)
             end = time.monotonic() + 1.0
             while time.monotonic() < end:
                 begun = time.monotonic()
                 assert await taken(limiter, f"s{begun}", window(10**6))
-                assert time.monotonic() - begun < 0.15
+                assert time.monotonic() - begun < 0.5
                 await asyncio.sleep(0.01)
             server.thaw()
-            await soon(lambda: limiter.shared, 3.0)
+            await soon(lambda: limiter.shared, 4.0)
             assert server.command("ZCARD", KEYS.slots("tenant", "acme")) == 11
 
 
@@ -284,7 +284,7 @@ async def test_slots_are_exact_among_real_processes_and_those_of_a_killed_one_co
             processes[won.index(lost)].kill()
             killed, back = time.monotonic(), 0
             while back < lost:
-                assert time.monotonic() - killed < 1.5 * LEASE_S, "the slots of a killed process stay away"
+                assert time.monotonic() - killed < max(1.5 * LEASE_S, 6.0), "the slots of a killed process stay away"
                 if await taken(limiter, f"s{back}", slots(60)):
                     back += 1
                 else:

@@ -310,3 +310,14 @@ def test_hope_ends_where_the_next_attempt_comes_too_late(loop: ManualLoop) -> No
     loop.advance(100)
     assert stage.lane.hopeful(loop.time() + 5)
     loop.run(stage.lane.close())
+
+
+def test_what_waited_longest_for_a_dead_target_waits_no_longer_than_the_others(loop: ManualLoop) -> None:
+    """The first message that is taken makes all of them due."""
+    stage = Stage(loop)
+    stage.post.replies = [DOWN] * 3
+    stage.push("m0")
+    loop.advance(6, step_s=1)
+    stage.push("m1")
+    loop.advance(1)
+    assert stage.post.sent == [(0, "m0"), (1, "m0"), (6, "m0"), (7, "m1"), (7, "m0")]

@@ -9,6 +9,7 @@ from gateway.dialects.native import NativeDialect
 from gateway.dialects.openai import OpenAIDialect
 from gateway.dialects.preferences import PreferencesBody
 from gateway.routes.description.events import USAGE, native_event, openai_event
+from gateway.routes.feedback import FeedbackRoutes
 from gateway.routes.tickets import TicketRoutes
 from gateway.streams.ids import SID_PATTERN
 
@@ -209,6 +210,8 @@ SCHEMAS: dict[str, Callable[[], Json]] = {
     "ModelList": _models,
     "Ticket": _ticket,
     "TicketRequest": lambda: schema_of(TicketRoutes.body),
+    "Feedback": lambda: schema_of(FeedbackRoutes.body),
+    "Rating": lambda: _object("It is counted.", {"stream_id": _SID, "rating": _COUNT}),
     "Session": _session,
     "Preferences": lambda: schema_of(PreferencesBody),
     "Health": lambda: _object("How the process is.", {"status": _TEXT}),

@@ -20,7 +20,7 @@ _ALSO = ("X-Request-Id",)
 
 _LINKS: Json = {
     name: {"operationId": name, "parameters": {"sid": "$response.header.X-Stream-Id"}}
-    for name in ("readStream", "cancelStream")
+    for name in ("readStream", "cancelStream", "rateStream")
 }
 
 TAGS = {

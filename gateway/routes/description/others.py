@@ -3,7 +3,7 @@
 from gateway.errors import Code
 from gateway.routes.description.operation import JSON, Answer, Operation, whole
 from gateway.routes.description.parameters import CALLER, NAMED
-from gateway.routes.description.refusals import BODY, KNOWN
+from gateway.routes.description.refusals import BODY, FOUND, KNOWN
 
 
 def _page(*types: str) -> Answer:
@@ -23,6 +23,15 @@ AROUND: tuple[Operation, ...] = (
         "reads that one again.",
     ),
     Operation(
+        "POST", "/stream/{sid}/feedback", "Streams", "rateStream", "Say what an answer was worth",
+        (whole(200, "It is counted.", "Rating"),),
+        (*KNOWN, *BODY, *FOUND, Code.NOT_FOUND),
+        ("sid", *NAMED, *CALLER),
+        body="Feedback",
+        example={"rating": 5},
+        detail="From 1 to 5. Said again it replaces what was said. Comments are not kept.",
+    ),
+    Operation(
         "GET", "/sessions/{session}", "Conversations", "readSession", "What is remembered of a conversation",
         (whole(200, "Its messages, the oldest first.", "Session"),),
         (*KNOWN, Code.SESSION_NOT_FOUND),
@@ -38,14 +47,14 @@ AROUND: tuple[Operation, ...] = (
         "GET", "/preferences", "Conversations", "readPreferences", "How the user likes to be answered",
         (whole(200, "What was said last; null where nothing was.", "Preferences"),),
         KNOWN,
-        (*NAMED, *CALLER),
+        ("user", "session_id", *CALLER),
         detail="A user is needed.",
     ),
     Operation(
         "PUT", "/preferences", "Conversations", "setPreferences", "Say how the user likes to be answered",
         (whole(200, "What is in force now.", "Preferences"),),
         (*KNOWN, *BODY),
-        (*NAMED, *CALLER),
+        ("user", "session_id", *CALLER),
         body="Preferences",
         example={"updates": "batched", "response": "concise"},
         detail="In place of all that was said before. A user is needed.",

@@ -62,6 +62,7 @@ PARAMETERS: dict[str, Json] = {
     "idempotency_key": _at("query", "idempotency_key", "As the header `Idempotency-Key`, which wins.", _TOKEN),
     "Idempotency-Key": _at("header", "Idempotency-Key", _KEY, _TOKEN),
     "user_id": _at("query", "user_id", "The user, for clients that cannot set headers.", NAME),
+    "user": _at("query", "user_id", "The user, for clients that cannot set headers.", NAME, example="u-1"),
     "session_id": _at("query", "session_id", "The session, for clients that cannot set headers.", NAME),
     "X-User-Id": _at("header", "X-User-Id", "The user, where the question names none.", NAME),
     "X-Session-Id": _at("header", "X-Session-Id", "The session, where the question names none.", NAME),

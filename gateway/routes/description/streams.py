@@ -66,7 +66,7 @@ STREAMS: tuple[Operation, ...] = (
         "GET", "/streams", "Streams", "listStreams", "List the streams of a user or session",
         (whole(200, "The newest first.", "StreamList"),),
         KNOWN,
-        (*NAMED, *CALLER),
+        ("user", "session_id", *CALLER),
         detail="A user or a session is needed.",
     ),
     Operation(
