@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.nginx import MISSING, SHIPPED, Nginx, check, free_port, make_certificate, render
+from tests.test_openapi import DOCUMENT
 
 pytestmark = pytest.mark.skipif(MISSING, reason="nginx or openssl is not installed")
 
@@ -189,7 +190,8 @@ def test_what_is_not_listed_has_no_way_through_for_anybody(alive: Nginx, path: s
 
 
 @pytest.mark.parametrize("path", ["/", "/static/x.js", "/widget.js", "/dashboard/streaming", "/health/live",
-                                  "/health/ready", "/stream", "/stream/x", "/v1/models"])  # fmt: skip
+                                  "/health/ready", "/stream", "/stream/x", "/v1/models", "/streams", "/sessions/s-1",
+                                  "/preferences", "/stream/tickets"])  # fmt: skip
 def test_what_is_public_is_reached_from_outside_with_one_of_two_gateways_down(alive: Nginx, path: str) -> None:
     answers = [ask(alive, "GET", path, at=OUTSIDE) for _ in range(4)]
     assert [answer.status for answer in answers] == [200] * 4
@@ -309,3 +311,11 @@ def test_streams_are_neither_buffered_nor_compressed_and_no_location_loses_the_h
     assert all("sndbuf=32k" in line for line in directives if line.startswith("    listen"))
     inside_a_location = [line for line in directives if line.startswith(" " * 8)]
     assert "proxy_set_header" not in streaming + "".join(inside_a_location)
+
+
+@pytest.mark.parametrize("path", sorted(DOCUMENT["paths"]))
+def test_what_is_described_is_reached_from_outside_or_is_for_the_inside_alone(alive: Nginx, path: str) -> None:
+    """Each path of `/openapi.json`: what clients need has a way through, what describes or measures has none."""
+    inside = path.startswith("/metrics") or path in ("/health/streaming", "/openapi.json", "/docs")
+    spelt = path.replace("{sid}", "4fzyo82mVyr5LGj1BvQeXa").replace("{session}", "s-1").replace("{name}", "x.js")
+    assert ask(alive, "GET", spelt, at=OUTSIDE).status == (404 if inside else 200)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,17 +10,23 @@ from typing import Any
 import aiohttp
 import orjson
 
+from gateway.admission.keys import digest_of, written
 from gateway.app.house import Gateway
 from tests.house import Seen, eventually, free_port, house, see
 from tests.journeys.asking import COMPLETION
+from tests.journeys.certificates import make_certificate, server_context, tls_upstream
 from tests.journeys.wire import SID, answer_to, bare
 from tests.upstream import Step, chunk, chunked, upstream
 
 NATIVE, OPENAI = "native", "openai"
 PATHS = {NATIVE: "/stream", OPENAI: "/v1/chat/completions"}
-QUESTIONS: dict[str, dict[str, Any]] = {NATIVE: {"query": "hi"}, OPENAI: {**COMPLETION, "model": "local"}}
+QUESTIONS: dict[str, dict[str, Any]] = {
+    NATIVE: {"query": "hi"},
+    OPENAI: {**COMPLETION, "model": "local", "stream": True},
+}
 BEGUN: list[Step] = ["headers", chunked(chunk({"content": "x" * 5000})), "hang"]
-PUBLIC = "pub-shop-window"
+KEY, PUBLIC, PAGE = "sk-of-the-shop", "pub-shop-window", "https://shop.example"
+BY_KEY = {"X-API-Key": KEY}
 
 Provoke = Callable[[str], Awaitable[Seen]]
 
@@ -81,20 +87,50 @@ def unsent(dialect: str) -> bytes:
     return bare(f"POST {PATHS[dialect]}", "Content-Type: application/json", "Content-Length: 99")
 
 
-def by_tenants(tenants: str, attempts: int = 1, settings: dict[str, str] | None = None, **options: Any) -> Provoke:
-    """Provoked by one request, or by the last of several, to a house with these tenants."""
+@contextlib.contextmanager
+def shop(**tables: str) -> Iterator[dict[str, str]]:
+    """The setting of a house with one tenant, known by `KEY` and `PUBLIC`, and these tables of it."""
+    lines = [
+        f'[tenants.shop]\nkeys = ["{written(digest_of(KEY))}"]',
+        f'public_hash = "{PUBLIC}"',
+        f'origins = ["{PAGE}"]',
+    ]
+    lines += [f"[tenants.shop.{name}]\n{text}" for name, text in tables.items()]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "tenants.toml"
+        path.write_text("\n".join(lines))
+        path.chmod(0o600)
+        yield {"GATEWAY_TENANTS__FILE": str(path)}
+
+
+def at_the_shop(*, attempts: int = 1, tables: dict[str, str] | None = None, **options: Any) -> Provoke:
+    """Provoked by one request to a house with a tenant, or by the last of several."""
 
     async def provoke(dialect: str) -> Seen:
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / "tenants.toml"
-            path.write_text(tenants)
-            path.chmod(0o600)
-            async with client(GATEWAY_TENANTS__FILE=str(path), **(settings or {})) as (_, session):
-                for _ in range(attempts):
-                    seen = await ask(session, dialect, **options)
-        return seen
+        with shop(**(tables or {})) as settings:
+            async with client(**settings) as (_, session):
+                for _ in range(attempts - 1):
+                    await ask(session, dialect, **options)
+                return await ask(session, dialect, **options)
 
     return provoke
+
+
+async def crowded(dialect: str) -> Seen:
+    """A second stream for a client that may have one."""
+    with shop(limits="concurrent_per_client = 1") as settings:
+        async with upstream(BEGUN) as service, client(OPENAI_BASE_URL=service.url, **settings) as (_, session):
+            await ask(session, NATIVE, headers=BY_KEY, upto=4)
+            return await ask(session, dialect, headers=BY_KEY)
+
+
+async def spent(dialect: str) -> Seen:
+    """A question when the day's tokens are used up: those of an answer are counted within a second."""
+    with shop(limits="tokens_per_day = 1") as settings:
+        async with client(**settings) as (_, session), asyncio.timeout(10):
+            while (seen := await ask(session, dialect, headers=BY_KEY)).status == 200:
+                await asyncio.sleep(0.05)
+            return seen
 
 
 def by_upstream(*steps: Step, **settings: str) -> Provoke:
@@ -110,11 +146,12 @@ def by_upstream(*steps: Step, **settings: str) -> Provoke:
 async def whole(session: aiohttp.ClientSession, dialect: str, model: str = "up-1") -> Seen:
     """The answer in one piece, in that dialect: what fails before its end is a status."""
     headers = {"Accept": "application/json"}
-    return await ask(session, dialect, change={"model": model}, headers=headers)
+    change = {"model": model} if dialect == NATIVE else {"model": model, "stream": False}
+    return await ask(session, dialect, change=change, headers=headers)
 
 
-def full(**settings: str) -> Provoke:
-    """Provoked by a second question, while the first is being answered."""
+def full(*, waits: bool = False, **settings: str) -> Provoke:
+    """Provoked by a second question, while the first is being answered; one that `waits` is told when it has ended."""
 
     async def provoke(dialect: str) -> Seen:
         async with (
@@ -123,9 +160,17 @@ def full(**settings: str) -> Provoke:
         ):
             await see(session, "POST", "/stream", json=QUESTIONS[NATIVE], upto=4)
             await eventually(lambda: gateway.hub.running == 1)
-            return await ask(session, dialect)
+            return await whole(session, dialect) if waits else await ask(session, dialect)
 
     return provoke
+
+
+async def untrusted(dialect: str) -> Seen:
+    """The upstream's certificate is signed by nobody that is known."""
+    with TemporaryDirectory() as folder:
+        certificate = make_certificate(Path(folder) / "tls", "IP:127.0.0.1")
+        async with tls_upstream(server_context(certificate)) as service, client(OPENAI_BASE_URL=service.url) as found:
+            return await whole(found[1], dialect)
 
 
 async def draining(dialect: str) -> Seen:
@@ -164,17 +209,26 @@ async def mismatched(dialect: str) -> Seen:
         return seen
 
 
-async def cancelled(dialect: str) -> Seen:
-    """Somebody else of the same session ends the stream before it has said anything."""
-    async with (
-        upstream(["headers", "hang"]) as service,
-        client(OPENAI_BASE_URL=service.url) as (gateway, session),
-    ):
-        asking = asyncio.create_task(whole(session, dialect))
-        await eventually(lambda: gateway.hub.running == 1 and service.calls)
-        (sid,) = gateway.hub._running
-        await session.delete(f"/stream/{sid}")
-        return await asking
+def ended(end: Callable[[Gateway, aiohttp.ClientSession], Awaitable[Any]]) -> Provoke:
+    """Provoked by what ends the stream, while it is waited for."""
+
+    async def provoke(dialect: str) -> Seen:
+        async with (
+            upstream(["headers", "hang"]) as service,
+            client(OPENAI_BASE_URL=service.url) as (gateway, session),
+        ):
+            asking = asyncio.create_task(whole(session, dialect))
+            await eventually(lambda: gateway.hub.running == 1 and service.calls)
+            await end(gateway, session)
+            return await asking
+
+    return provoke
+
+
+async def cancel(gateway: Gateway, session: aiohttp.ClientSession) -> None:
+    """Whoever else knows the stream cancels it."""
+    (sid,) = gateway.hub._running
+    await session.delete(f"/stream/{sid}")
 
 
 def away() -> dict[str, str]:

@@ -2,35 +2,37 @@
 
 from typing import NamedTuple
 
-from gateway.errors import Code
+import aiohttp
+import pytest
+
+from gateway.app.house import Gateway
+from gateway.errors import Code, GatewayError
+from tests.house import Seen
+from tests.journeys import refusing
 from tests.journeys.refusing import (
+    BY_KEY,
     NATIVE,
     OPENAI,
+    PATHS,
     PUBLIC,
-    UNKNOWN,
     Provoke,
     asked,
-    away,
-    broken,
-    by_tenants,
+    at_the_shop,
     by_upstream,
-    cancelled,
-    draining,
-    expired,
+    ended,
     fetched,
     full,
     headed,
-    mismatched,
+    is_of,
     sent,
-    unsent,
 )
 from tests.journeys.test_upstream_faults import FAULTS
+from tests.test_openapi import DOCUMENT, codes_of
 
 BOTH = (NATIVE, OPENAI)
-SHOP = f'[tenants.shop]\npublic_hash = "{PUBLIC}"\norigins = ["https://shop.example"]\n'
-ELSEWHERE = {"Origin": "https://evil.example"}
-PLAINLY = {"Accept": "application/json"}
-BAD_KEY = {"X-API-Key": "sk-of-nobody"}
+LIMITED = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "RateLimit-Policy", "RateLimit")
+ELSEWHERE = {"X-Tenant-Hash": PUBLIC, "Origin": "https://evil.example"}
+TIMES = {"GATEWAY_STREAM__FIRST_TOKEN_S": "0.3", "GATEWAY_STREAM__SILENCE_S": "0.3"}
 
 
 class Row(NamedTuple):
@@ -42,12 +44,20 @@ class Row(NamedTuple):
     dialects: tuple[str, ...] = BOTH
     again: bool = True
     """Whether a client library may ask again by itself."""
+    status: int | None = None
+    """Where it is not the code's own."""
+    at: str = ""
+    """The operation that was asked, where it is not the POST that opens a stream; `-` for none that is described."""
 
 
 def by_fault(name: str) -> Row:
     """Provoked by an upstream's fault; the answer in one piece, where a failure is a status."""
-    times = {"GATEWAY_STREAM__FIRST_TOKEN_S": "0.3", "GATEWAY_STREAM__SILENCE_S": "0.3"}
-    return Row(by_upstream(*FAULTS[name].steps, **times), again=False)
+    return Row(by_upstream(*FAULTS[name].steps, **TIMES), again=False, status=FAULTS[name].status)
+
+
+async def lose(gateway: Gateway, _: aiohttp.ClientSession) -> None:
+    """What a process says that finds a stream of another one, which died, and cannot go on with it."""
+    gateway.hub.fail_where(lambda *_: True, GatewayError(Code.PRODUCER_LOST))
 
 
 ROWS: dict[Code, Row] = {
@@ -56,32 +66,48 @@ ROWS: dict[Code, Row] = {
     Code.INVALID_EVENT_ID: Row(asked(headers={"Last-Event-ID": "x"})),
     Code.UNKNOWN_DIALECT: Row(asked(params={"dialect": "klingon"}), dialects=(NATIVE,)),
     Code.CREDENTIAL_IN_QUERY: Row(asked(params={"api_key": "x"})),
-    Code.UNAUTHENTICATED: Row(by_tenants(SHOP), headers=("WWW-Authenticate",)),
+    Code.UNAUTHENTICATED: Row(at_the_shop(), headers=("WWW-Authenticate",)),
     Code.FORBIDDEN: Row(asked(headers={"X-Forwarded-For": "203.0.113.9"})),
-    Code.ORIGIN_NOT_ALLOWED: Row(by_tenants(SHOP, headers={"X-Tenant-Hash": PUBLIC, **ELSEWHERE})),
+    Code.ORIGIN_NOT_ALLOWED: Row(at_the_shop(headers=ELSEWHERE)),
+    Code.FEATURE_NOT_ALLOWED: Row(at_the_shop(tables={"features": 'dialects = ["none"]'}, headers=BY_KEY)),
+    Code.MODEL_NOT_ALLOWED: Row(at_the_shop(tables={"features": 'models = ["other"]'}, headers=BY_KEY)),
     Code.UNKNOWN_MODEL: Row(asked(change={"model": "none"})),
-    Code.NOT_FOUND: Row(fetched("GET", "/nothing", "/v1/nothing")),
-    Code.STREAM_NOT_FOUND: Row(fetched("GET", UNKNOWN, f"{UNKNOWN}?dialect=openai")),
-    Code.SESSION_NOT_FOUND: Row(fetched("GET", "/sessions/s-1?user_id=u", ""), dialects=(NATIVE,)),
-    Code.METHOD_NOT_ALLOWED: Row(fetched("PATCH", "/stream", "/v1/chat/completions"), headers=("Allow",)),
-    Code.REQUEST_TIMEOUT: Row(sent(unsent, GATEWAY_SERVER__BODY_S="0.1")),
-    Code.CANCELLED: Row(cancelled, again=False),
-    Code.STREAM_EXPIRED: Row(expired),
-    Code.BODY_TOO_LARGE: Row(
-        asked(settings={"GATEWAY_SERVER__MAX_BODY_BYTES": "1024"}, change={"language": "x" * 2000})
+    Code.NOT_FOUND: Row(fetched("GET", "/nothing", "/v1/nothing"), at="-"),
+    Code.STREAM_NOT_FOUND: Row(
+        fetched("GET", refusing.UNKNOWN, f"{refusing.UNKNOWN}?dialect=openai"), at="get /stream/{sid}"
     ),
+    Code.SESSION_NOT_FOUND: Row(
+        fetched("GET", "/sessions/s-1?user_id=u", ""), dialects=(NATIVE,), at="get /sessions/{session}"
+    ),
+    Code.METHOD_NOT_ALLOWED: Row(fetched("PATCH", "/stream", "/v1/chat/completions"), headers=("Allow",), at="-"),
+    Code.REQUEST_TIMEOUT: Row(sent(refusing.unsent, GATEWAY_SERVER__BODY_S="0.1")),
+    Code.CANCELLED: Row(ended(refusing.cancel), again=False),
+    Code.STREAM_EXPIRED: Row(refusing.expired, at="get /stream/{sid}"),
+    Code.BODY_TOO_LARGE: Row(asked(settings={"GATEWAY_SERVER__MAX_BODY_BYTES": "1024"}, change={"model": "x" * 2000})),
+    Code.INPUT_TOO_LARGE: Row(asked(settings={"GATEWAY_INPUT__MAX_CHARS": "1"})),
     Code.UNSUPPORTED_MEDIA_TYPE: Row(asked(data=b"hi", headers={"Content-Type": "text/plain"})),
-    Code.IDEMPOTENCY_MISMATCH: Row(mismatched, again=False),
-    Code.HEADERS_TOO_LARGE: Row(headed("GET /stream?query=hi", "X: " + "x" * 20_000), dialects=(NATIVE,)),
-    Code.BAD_HTTP: Row(headed("GET /stream HTTP/7"), dialects=(NATIVE,)),
-    Code.RATE_LIMITED: Row(by_tenants(SHOP, attempts=21, headers=BAD_KEY), retry_after=True),
+    Code.IDEMPOTENCY_MISMATCH: Row(refusing.mismatched, again=False),
+    Code.HEADERS_TOO_LARGE: Row(
+        headed("GET /stream?query=hi", "X: " + "x" * 20_000), dialects=(NATIVE,), at="get /stream"
+    ),
+    Code.BAD_HTTP: Row(headed("GET /stream HTTP/7"), dialects=(NATIVE,), at="get /stream"),
+    Code.RATE_LIMITED: Row(
+        at_the_shop(attempts=2, tables={"limits": "requests = 1"}, headers=BY_KEY), retry_after=True, headers=LIMITED
+    ),
+    Code.TOO_MANY_STREAMS: Row(refusing.crowded, retry_after=True),
+    Code.BUDGET_EXCEEDED: Row(refusing.spent, retry_after=True),
     Code.OVERLOADED: Row(full(GATEWAY_STREAM__MAX_STREAMS="1"), retry_after=True),
+    Code.QUEUE_FULL: Row(full(GATEWAY_QUEUE__SLOTS="1", GATEWAY_QUEUE__MAX_WAITING="0"), retry_after=True),
+    Code.QUEUE_TIMEOUT: Row(
+        full(waits=True, GATEWAY_QUEUE__SLOTS="1", GATEWAY_QUEUE__PATIENCE_S="0.1"), retry_after=True
+    ),
     Code.STORE_FULL: Row(full(GATEWAY_STREAM__STORE_MAX_BYTES="6500"), retry_after=True),
-    Code.STORE_AWAY: Row(asked(settings=away()), retry_after=True),
-    Code.DRAINING: Row(draining, retry_after=True),
-    Code.STREAMING_DISABLED: Row(asked(settings={"STREAMING_ENABLED": "false"}, change={"stream": True})),
-    Code.INTERNAL: Row(broken),
-    Code.UPSTREAM_UNAVAILABLE: Row(asked(settings=nowhere(), headers=PLAINLY), again=False),
+    Code.STORE_AWAY: Row(asked(settings=refusing.away()), retry_after=True),
+    Code.DRAINING: Row(refusing.draining, retry_after=True),
+    Code.STREAMING_DISABLED: Row(asked(settings={"STREAMING_ENABLED": "false"})),
+    Code.INTERNAL: Row(refusing.broken),
+    Code.UPSTREAM_UNAVAILABLE: by_fault("reset before headers"),
+    Code.UPSTREAM_TLS: Row(refusing.untrusted, again=False),
     Code.UPSTREAM_AUTH: by_fault("status 401"),
     Code.UPSTREAM_REJECTED: by_fault("status 400"),
     Code.UPSTREAM_RATE_LIMITED: by_fault("status 429"),
@@ -89,11 +115,9 @@ ROWS: dict[Code, Row] = {
     Code.UPSTREAM_TIMEOUT: by_fault("stall before headers"),
     Code.UPSTREAM_TRUNCATED: by_fault("empty stream"),
     Code.UPSTREAM_PROTOCOL: by_fault("no HTTP"),
+    Code.PRODUCER_LOST: Row(ended(lose), again=False),
+    Code.OUTPUT_LIMIT: Row(by_upstream(*refusing.BEGUN, GATEWAY_STREAM__MAX_OUTPUT_BYTES="1024"), again=False),
 }
-PENDING: dict[Code, str] = {
-    Code.PRODUCER_LOST: "needs a process that dies: tests/cluster/test_upstreams.py",
-}
-"""Codes that no row provokes, and where they are."""
 
 CASES = [(code, dialect) for code, row in ROWS.items() for dialect in row.dialects]
 
@@ -104,24 +128,34 @@ async def test_a_refusal_is_what_its_table_says(code: Code, dialect: str) -> Non
     row = ROWS[code]
     seen = await row.provoke(dialect)
     error = is_of(dialect, seen)
-    assert (error["code"], seen.status) == (code.name, error.get("status", code.status)), seen.body
+    assert (error["code"], seen.status) == (code.name, row.status or code.status), seen.body
     if dialect == NATIVE:
-        assert (error["error"], error["retryable"]) == (code.meaning, code.retryable)
+        assert (error["status"], error["error"], error["retryable"]) == (seen.status, code.meaning, code.retryable)
     assert_headers(seen, code, row)
 
 
+@pytest.mark.parametrize("code", ROWS, ids=lambda code: code.name)
+def test_each_of_them_is_described(code: Code) -> None:
+    """In `/openapi.json`, at the operation that gives it, under its status."""
+    row = ROWS[code]
+    for dialect in row.dialects if row.at != "-" else ():
+        method, path = (row.at or f"post {PATHS[dialect]}").split(" ")
+        responses = DOCUMENT["paths"][path][method]["responses"]
+        status = str(row.status or code.status)
+        assert code.name in codes_of(responses.get(status, responses.get(f"{status[0]}XX"))), (path, status)
+
+
 def assert_headers(seen: Seen, code: Code, row: Row) -> None:
-    """`Retry-After` exactly where it helps, and nothing that a cache may keep."""
-    assert ("Retry-After" in seen.headers) is row.retry_after
+    """`Retry-After` exactly where it helps, `x-should-retry` where asking again would cost twice."""
+    assert ("Retry-After" in seen.headers) is row.retry_after, dict(seen.headers)
     if row.retry_after:
         assert code.retryable
-        assert 1 <= int(seen.headers["Retry-After"]) <= 3600
-    assert (seen.headers.get("x-should-retry") == "false") is not row.again
+        assert 1 <= int(seen.headers["Retry-After"]) <= 86_400
+    assert (seen.headers.get("x-should-retry") == "false") is not row.again, dict(seen.headers)
     missing = [name for name in row.headers if not seen.headers.get(name)]
     assert not missing, dict(seen.headers)
 
 
 def test_the_table_holds_every_code() -> None:
-    """But for those that are named, with where they are."""
-    assert set(ROWS) | set(PENDING) == set(Code)
-    assert not set(ROWS) & set(PENDING)
+    """None is left out."""
+    assert set(ROWS) == set(Code)
