@@ -199,7 +199,7 @@ def test_what_is_public_is_reached_from_outside_with_one_of_two_gateways_down(al
 
 
 def test_a_client_cannot_say_who_it_is_by_a_header(alive: Nginx) -> None:
-    claims = ["X-Tenant", "X-Tenant-Id", "X-Tenant-Name", "X-User"]
+    claims = ["X-Tenant", "X-Tenant-Id", "X-Tenant-Hash", "X-Tenant-Name", "X-User"]
     claims += ["X_Tenant_Id", "Forwarded", "Proxy", "X-Request-Id", "X-Forwarded-Host"]
     claimed = dict.fromkeys(claims, "evil") | {"X-Forwarded-For": "9.9.9.9", "X-Real-IP": "9.9.9.9"}
     reached = json.loads(ask(alive, "POST", "/stream", claimed, at=OUTSIDE).text)
