@@ -149,6 +149,10 @@ class Process:
         """SIGTERM: drain."""
         self._process.send_signal(signal.SIGTERM)
 
+    def hang_up(self) -> None:
+        """SIGHUP: read again what can be read again."""
+        self._process.send_signal(signal.SIGHUP)
+
     def kill(self) -> None:
         """SIGKILL."""
         self._process.kill()

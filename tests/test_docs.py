@@ -193,12 +193,17 @@ def test_every_header_is_in_its_table() -> None:
     """What the code reads from a request and what it gives with an answer."""
     # What operators send is in operations.md.
     rooms = [path for path in SOURCES if path.parent.name in ("routes", "delivery") and path.name != "admin.py"]
-    code = "\n".join(SOURCES[path] for path in rooms)
-    read = re.findall(r'request\.headers(?:\.get\(|\[)?"?([\w-]+)"', code) + re.findall(r'"(X-[\w-]+-Id)"\)', code)
+    code = "\n".join(SOURCES[path] for path in [*rooms, ROOT / "gateway" / "admission" / "identity.py"])
+    read = re.findall(r'(?:request|shown)\.headers(?:\.get\(|\[)?"?([\w-]+)"', code) + re.findall(
+        r'"(X-[\w-]+-Id)"\)', code
+    )
     listed = set(table("api.md", "Request header", "Meaning"))
     assert {"Last-Event-ID", "Idempotency-Key", "Accept", "X-Request-Id", "X-User-Id", "X-Session-Id"} <= set(read)
+    assert {"Authorization", "X-API-Key", "X-Tenant-Hash", "Origin", "Sec-Fetch-Site"} <= set(read)
     assert set(read) - {"Content-Encoding"} <= listed
     given = {*HEADERS, *stream_headers(stream_of())} | set(re.findall(r'headers\["([\w-]+)"\] =', code))
+    # What only a preflight's answer holds, browsers read and nobody else.
+    given |= set(re.findall(r'[{,] ?"(Access-Control-[\w-]+|Vary|WWW-Authenticate)": ', code))
     assert {"Retry-After", "Server"} <= given
     assert set(table("api.md", "Response header", "Meaning")) == given - {"Content-Length"}
 
@@ -219,7 +224,7 @@ def test_every_key_in_redis_is_in_the_table() -> None:
     built |= {keys.outcomes(1)}
     built |= {keys.idempotency(owner, "k"), keys.mine(owner), keys.orphans(owner, "s")}
     built |= {keys.window("ip", "w", 60), keys.slots("tenant", "t"), keys.budget("tenant", "t", 1)}
-    built |= {keys.session(owner, "s"), keys.liking(owner)}
+    built |= {keys.session(owner, "s"), keys.liking(owner), keys.ticket("DIGEST")}
     verbs = [name for name in vars(Keys) if not name.startswith("_")]
     assert len(built) == len(verbs) + len(plain)
     listed = set(table("operations.md", "Key", "Type", "Holds", "Kept"))

@@ -199,13 +199,28 @@ def test_what_is_public_is_reached_from_outside_with_one_of_two_gateways_down(al
 
 
 def test_a_client_cannot_say_who_it_is_by_a_header(alive: Nginx) -> None:
-    claims = ["X-Tenant", "X-Tenant-Id", "X-Tenant-Hash", "X-Tenant-Name", "X-User"]
-    claims += ["X_Tenant_Id", "Forwarded", "Proxy", "X-Request-Id", "X-Forwarded-Host"]
+    claims = ["X-Tenant", "X-Tenant-Id", "X-Tenant-Name", "X-User"]
+    claims += [
+        "X_Tenant_Id",
+        "X_Tenant_Hash",
+        "X_User_Id",
+        "X_API_Key",
+        "Forwarded",
+        "Proxy",
+        "X-Request-Id",
+        "X-Forwarded-Host",
+    ]
     claimed = dict.fromkeys(claims, "evil") | {"X-Forwarded-For": "9.9.9.9", "X-Real-IP": "9.9.9.9"}
     reached = json.loads(ask(alive, "POST", "/stream", claimed, at=OUTSIDE).text)
     assert "evil" not in reached.values()
     assert reached["x-forwarded-for"] == reached["x-real-ip"] == OUTSIDE
     assert re.fullmatch(r"[0-9a-f]{32}", reached["x-request-id"])
+
+
+def test_what_the_gateway_checks_itself_reaches_it(alive: Nginx) -> None:
+    shown = ["Authorization", "X-API-Key", "X-Tenant-Hash", "X-User-Id", "X-Session-Id", "Origin", "Last-Event-ID"]
+    reached = json.loads(ask(alive, "POST", "/stream", dict.fromkeys(shown, "as it came")).text)
+    assert {name: reached.get(name.lower()) for name in shown} == dict.fromkeys(shown, "as it came")
 
 
 @pytest.mark.parametrize(("wanted", "passed"), [("h2c", None), ("websocket", "websocket")])

@@ -61,8 +61,8 @@ class Line:
         return shared in self._combinations
 
     def wants_any(self, shared: tuple[Slots, ...]) -> bool:
-        """Whether anybody waits for one of these slots, or like these for none but a process's own."""
-        return self.wants_all(shared) or any(slots in self._wanted for slots in shared)
+        """Whether anybody waits for one of these slots."""
+        return any(slots in self._wanted for slots in shared)
 
     def next(self, skipped: Callable[[HeldPermit], bool]) -> HeldPermit | None:
         """Whose turn it is, of all that are not `skipped`."""

@@ -10,6 +10,7 @@ from gateway.admission.permit import HeldPermit, Place
 from gateway.errors import Code, GatewayError
 from gateway.events import Status
 from gateway.limits import Limiter
+from gateway.streams.stream import Stream
 from gateway.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class Turns:
         """It has none."""
         self._held.discard(permit.sid)
         if self._line:
-            self.wake()
+            self._wake()
 
     def settle(self, permit: HeldPermit, *, kept: bool) -> None:
         """Give back whatever slots it has; the shared ones are `kept` where another process goes on."""
@@ -77,7 +78,7 @@ class Turns:
     # The line.
 
     def enter(self, permit: HeldPermit, *, first: bool = False) -> None:
-        """Wait behind the others of its class, or before them."""
+        """Wait behind the others of its class, or before them; it is asked at once whether that takes any time."""
         loop = asyncio.get_running_loop()
         patience = loop.call_later(self._patience_s, self._out_of_patience, permit)
         permit.place = Place(self._clock(), patience, loop.create_future())
@@ -85,6 +86,13 @@ class Turns:
         self._metrics.queue_waiting(permit.priority, self._line.waiting(permit.priority))
         if self._timer is None:
             self._timer = loop.call_later(ASK_AGAIN_S, self._tick)
+        self._wake()
+
+    def sit_down(self, place: Place, stream: Stream) -> None:
+        """`stream` is to be told how it stands; where that is being asked just now, when it is known."""
+        place.stream = stream
+        if self._asking is None:
+            self._tell_all()
 
     def leave(self, permit: HeldPermit, outcome: str) -> None:
         """Wait no more; nothing where it does not."""
@@ -114,7 +122,7 @@ class Turns:
 
     # Whose turn it is.
 
-    def wake(self) -> None:
+    def _wake(self) -> None:
         """Ask whose turn it is, now or once more."""
         self._due = True
         if self._asking is None:
@@ -124,7 +132,7 @@ class Turns:
         self._timer = None
         if self._line:
             self._timer = asyncio.get_running_loop().call_later(ASK_AGAIN_S, self._tick)
-            self.wake()
+            self._wake()
 
     async def _ask(self) -> None:
         try:

@@ -92,8 +92,7 @@ class WaitingRoom:
         """Return when it is its turn; see `HeldPermit.turn`."""
         place = permit.place
         if place is not None:
-            place.stream = stream
-            self._turns.wake()
+            self._turns.sit_down(place, stream)
             try:
                 await place.turn
             finally:

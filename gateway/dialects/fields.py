@@ -38,24 +38,37 @@ Name = Annotated[
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """The JSON object in `body`. Raises `INVALID_JSON` for anything else, however malformed or deep."""
-    value = parse_json(body)
+    """The JSON object in `body`. Raises `INVALID_JSON` for anything else, however malformed or deep.
+
+    More messages than anybody means are `INPUT_TOO_LARGE` before any of them is looked at.
+    """
+    value = _loaded(body)
     if not isinstance(value, dict):
         raise GatewayError(Code.INVALID_JSON, "the body must be a JSON object")
+    refuse_too_many_messages(value)
+    _refuse_deep(body, value)
     return value
 
 
 def parse_json(text: bytes | str) -> Any:
     """The JSON value that all of `text` is. Raises `INVALID_JSON` for anything else, however malformed or deep."""
+    value = _loaded(text)
+    _refuse_deep(text, value)
+    return value
+
+
+def _loaded(text: bytes | str) -> Any:
     try:
-        value = orjson.loads(text)
+        return orjson.loads(text)
     except (orjson.JSONDecodeError, RecursionError, ValueError) as error:
         raise GatewayError(Code.INVALID_JSON) from error
+
+
+def _refuse_deep(text: bytes | str, value: Any) -> None:
     # Counting brackets is cheap; only what has many of them has to be walked through.
     opened = text.count(b"{") + text.count(b"[") if isinstance(text, bytes) else text.count("{") + text.count("[")
     if opened > JSON_NESTING_MAX and isinstance(value, (dict, list)) and nests_deeper(value, JSON_NESTING_MAX):
         raise GatewayError(Code.INVALID_JSON, f"the body nests deeper than {JSON_NESTING_MAX} levels")
-    return value
 
 
 def refuse_too_many_messages(value: dict[str, Any]) -> None:

@@ -86,7 +86,6 @@ class NativeDialect:
     def parse(self, body: bytes, unread: OnDisconnect = OnDisconnect.GRACE) -> StreamRequest:
         """A JSON body, strictly typed. `unread` is what becomes of a stream without readers, if it does not say."""
         values = parse_object(body)
-        refuse_too_many_messages(values)
         return self._request(validate(_Body, values), values, unread)
 
     def parse_query(self, query: Mapping[str, str], unread: OnDisconnect = OnDisconnect.GRACE) -> StreamRequest:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gateway import events
 from gateway.dialects.base import TextLayout
 from gateway.dialects.errors import openai_error, openai_refusal
-from gateway.dialects.fields import Name, Role, parse_object, refuse_too_many_messages, validate
+from gateway.dialects.fields import Name, Role, parse_object, validate
 from gateway.dialects.folding import joined, joined_logprobs, logprobs_of, tool_calls
 from gateway.errors import Code, GatewayError
 from gateway.events import Event, Record
@@ -64,7 +64,6 @@ class OpenAIDialect:
     def read(self, body: bytes) -> tuple[StreamRequest, bool]:
         """The request, and whether it asks for a stream. `n` above 1 is refused: one stream is one answer."""
         value = parse_object(body)
-        refuse_too_many_messages(value)
         asked = validate(_Body, value)
         parameters: Json = dict(asked.model_extra or {})
         for name in ("stream_options", "max_completion_tokens", "user"):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 
 import orjson
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.typedefs import Handler
 
 from gateway.delivery.http import is_native_get, is_one_too_many
@@ -26,6 +26,8 @@ _request_ids = Names("0123456789abcdef", 16)
 _OF_STATUS = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED, 413: Code.BODY_TOO_LARGE}
 ALWAYS_ANSWERED = ("/health/", "/metrics")
 """Whoever watches the process must see that it is full, not that it is gone."""
+
+SPOKEN = (HttpVersion11, HttpVersion10)
 
 WAIT_CODES = frozenset((Code.OVERLOADED, Code.STORE_FULL, Code.STORE_AWAY, Code.DRAINING, Code.QUEUE_FULL))
 """Refusals that say "not now": a browser's EventSource must be told so in a 200, or it closes for ever."""
@@ -58,6 +60,8 @@ class Refusals:
         try:
             if is_one_too_many(request) and not request.path.startswith(ALWAYS_ANSWERED):
                 raise GatewayError(Code.OVERLOADED, retry_after_s=2)
+            if request.version not in SPOKEN:
+                raise GatewayError(Code.BAD_HTTP, "the versions of HTTP spoken here are 1.0 and 1.1")
             return await handler(request)
         except GatewayError as error:
             return self._answer(request, error)

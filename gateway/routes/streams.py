@@ -77,8 +77,9 @@ class StreamRoutes:
         arrived = time.monotonic()
         visitor = await self._callers.visitor(request)
         dialect = self._dialect_of(request)
-        asked = self._native.parse(await read_json_body(request, self._body_s), _unread(request, dialect))
-        return await self._open(request, asked, dialect, visitor, arrived)
+        plain = wants_plain(request)
+        asked = self._native.parse(await read_json_body(request, self._body_s), _unread(dialect, plain=plain))
+        return await self._open(request, asked, dialect, visitor, arrived, plain=plain)
 
     async def open_by_get(self, request: web.Request) -> web.StreamResponse:
         """`GET /stream?query=…`: the same for EventSource, which cannot POST."""
@@ -86,8 +87,9 @@ class StreamRoutes:
         visitor = await self._callers.visitor(request)
         fields = {name: value for name, value in request.query.items() if name not in CONTROLS}
         dialect = self._dialect_of(request)
-        asked = self._native.parse_query(fields, _unread(request, dialect))
-        return await self._open(request, asked, dialect, visitor, arrived)
+        plain = wants_plain(request)
+        asked = self._native.parse_query(fields, _unread(dialect, plain=plain))
+        return await self._open(request, asked, dialect, visitor, arrived, plain=plain)
 
     async def attach(self, request: web.Request) -> web.StreamResponse:
         """`GET /stream/{sid}`: read a stream that exists, from `Last-Event-ID` on or from its beginning."""
@@ -127,7 +129,14 @@ class StreamRoutes:
         raise GatewayError(Code.INVALID_EVENT_ID, "a stream id is 22 letters and digits")
 
     async def _open(
-        self, request: web.Request, asked: StreamRequest, dialect: Dialect, visitor: Visitor, arrived: float
+        self,
+        request: web.Request,
+        asked: StreamRequest,
+        dialect: Dialect,
+        visitor: Visitor,
+        arrived: float,
+        *,
+        plain: bool,
     ) -> web.StreamResponse:
         visitor, asked = self._callers.asking(visitor, asked)
         place = place_of(request)
@@ -138,7 +147,6 @@ class StreamRoutes:
             # A browser's EventSource repeats its URL for ever: a ticket in it that opened a stream means that one.
             return await self._of_ticket(request, visitor.bound, dialect, visitor)
         detach = "detach" in request.query
-        plain = wants_plain(request)
         try:
             entered = await self._entrance.open(
                 request, asked, visitor, dialect, arrived=arrived, streamed=detach or not plain, detach=detach
@@ -220,6 +228,6 @@ def unnamed(request: web.Request) -> bool:
     return value == "unnamed"
 
 
-def _unread(request: web.Request, dialect: Dialect) -> OnDisconnect:
+def _unread(dialect: Dialect, *, plain: bool) -> OnDisconnect:
     """Who cannot come back has left for good; who waits for a plain answer hears of its stream when it has ended."""
-    return OnDisconnect.GRACE if dialect.resumable and not wants_plain(request) else OnDisconnect.CANCEL
+    return OnDisconnect.GRACE if dialect.resumable and not plain else OnDisconnect.CANCEL

@@ -59,6 +59,24 @@ def test_nor_does_one_who_wants_other_shared_slots(room: Rooms) -> None:
     assert newcomer.result().waits
 
 
+def test_nor_one_who_comes_while_another_that_was_let_in_has_not_sat_down_yet(room: Rooms) -> None:
+    """It was sent to the line while that was being asked, and counted when nobody was asked any more."""
+    bench = room()
+    slots = tenant("a", 1)
+    bench.limiter.full.add(slots)
+    guest = bench.guest(slots)
+    bench.limiter.gate = bench.loop.run(_gate())
+    bench.loop.advance(0.25)
+    first = bench.asking()
+    bench.leave(guest)
+    bench.limiter.gate.set()
+    while not first.done():
+        bench.loop.turn(1)
+    assert bench.admit().waits
+    bench.loop.turn()
+    assert not first.result().waits
+
+
 def test_unbounded_slots_make_nobody_wait(room: Rooms) -> None:
     """0 is no limit."""
     bench = room(slots=0, max_waiting=0)
@@ -184,12 +202,13 @@ def test_a_full_room_refuses_before_anything_is_counted(room: Rooms) -> None:
 def test_a_full_room_still_lets_in_who_need_not_wait(room: Rooms) -> None:
     """One tenant's waiting is not another's; but where its own are full there is no place to wait."""
     bench = room(slots=0, max_waiting=2)
+    everybody = Slots("global", "*", 9, True)
     for _ in range(3):
-        bench.guest(tenant("a", 1))
-    assert bench.guest(tenant("b", 1)).goes_in
-    for charge in (Charge(slots=(tenant("a", 1),)), Charge(slots=(tenant("b", 1),))):
+        bench.guest(everybody, tenant("a", 1))
+    assert bench.guest(everybody, tenant("b", 1)).goes_in
+    for name in ("a", "b"):
         with pytest.raises(GatewayError, match="QUEUE_FULL"):
-            bench.admit(charge)
+            bench.admit(Charge(slots=(everybody, tenant(name, 1))))
 
 
 def test_places_are_kept_for_those_who_are_still_being_counted(room: Rooms) -> None:
@@ -253,12 +272,15 @@ def test_cancelled_while_it_is_counted_nothing_stays_taken(room: Rooms, taken: b
 
 
 def test_who_leaves_frees_the_place_at_once(room: Rooms) -> None:
-    """And those behind it move up."""
+    """And those behind it move up; nothing remembers it until its patience would have ended."""
     bench = room(max_waiting=2)
     running = bench.guest()
     first, second = bench.guest(), bench.guest()
+    place = first.permit.place
+    assert place is not None
     first.task.cancel()
     bench.loop.turn()
+    assert place.patience.cancelled()
     assert bench.guest().permit.waits
     bench.loop.advance(1.0, step_s=0.25)
     assert second.positions == [2, 1]
@@ -326,6 +348,8 @@ def test_giving_back_twice_frees_one_slot_only(room: Rooms) -> None:
     bench.call(first.permit.hand_over)
     bench.loop.turn()
     assert [guest.goes_in for guest in waiting] == [True, False]
+    assert bench.limiter.left == [first.permit.sid]
+    assert bench.limiter.forgotten == []
 
 
 def test_what_is_handed_over_keeps_its_shared_slots_and_frees_this_process_s(room: Rooms) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -12,6 +13,7 @@ from gateway.resilience.instructed import INSTRUCTIONS
 from tests.house import Seen, gateway_process, house, see
 from tests.journeys.test_sessions import asking, heard
 from tests.redis_server import RedisServer
+from tests.tenancy import RIVAL, RIVAL_KEY, bearer, write
 from tests.upstream import answer, streamed
 
 ALICE, BOB = {"X-User-Id": "alice"}, {"X-User-Id": "bob"}
@@ -76,6 +78,32 @@ async def test_the_model_is_told_how_to_answer(response: str) -> None:
         assert heard(service) == [("system", INSTRUCTIONS[response] + "\n\nBe kind."), ("user", "hi")]
         await ask(session, model="up-1")
         assert heard(service) == [("user", "How does resume work?")]
+
+
+async def test_a_concise_answer_is_a_short_one() -> None:
+    """Where the model does not hear on what it is told: it ends with its sentence, and says so."""
+    async with asking() as (service, session):
+        service.script = lambda _call: streamed(answer(["Five words make one sentence. "] * 60))
+        whole, concise = [
+            await ask(session, model="up-1", preferences={"response": response}) for response in ("detailed", "concise")
+        ]
+        assert (len(whole.text.split()), len(concise.text.split())) == (300, 150)
+        assert [warning["code"] for warning in concise.data("warning")] == ["TRUNCATED"]
+        assert concise.text.endswith("sentence. ") or concise.text.endswith("sentence.")
+
+
+async def test_a_tenants_preferences_hold_where_nobody_says_otherwise(tmp_path: Path) -> None:
+    """Of its users and its questions, one by one."""
+    liked = '[tenants.rival.preferences]\nupdates = "batched"\nmetadata = false\n'
+    tenants = write(tmp_path, RIVAL + liked)
+    async with house(GATEWAY_TENANTS__FILE=str(tenants)) as gateway, aiohttp.ClientSession(gateway.urls[0]) as session:
+        key = bearer(RIVAL_KEY)
+        body = {"query": "How does resume work?"}
+        plain = await see(session, "POST", "/stream", json=body, headers=key)
+        assert ("metadata" in plain.names, len(tokens(plain)[0].split()) > 3) == (False, True)
+        await see(session, "PUT", "/preferences", json={"metadata": True}, headers={**key, **ALICE})
+        hers = await see(session, "POST", "/stream", json=body, headers={**key, **ALICE})
+        assert ("metadata" in hers.names, tokens(hers)) == (True, tokens(plain))
 
 
 async def test_what_a_user_likes_holds_for_all_questions_that_do_not_say_otherwise() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -13,10 +14,11 @@ from yarl import URL
 from tests.house import Seen, eventually, gateway_process, house, see
 from tests.journeys.asking import COMPLETION, QUESTION
 from tests.redis_server import RedisServer
+from tests.tenancy import ACME_HASH, ACME_KEY, ACME_PAGE, RIVAL_KEY, SESSION, bearer, write
 from tests.upstream import Upstream, answer, streamed, upstream
 
 ALICE = {"X-User-Id": "alice"}
-SESSION = "/sessions/s1"
+S1 = "/sessions/s1"
 
 
 @contextlib.asynccontextmanager
@@ -43,7 +45,7 @@ def heard(service: Upstream) -> list[tuple[str, Any]]:
     return [(message["role"], message["content"]) for message in service.calls[-1].body["messages"]]
 
 
-async def remembered(session: aiohttp.ClientSession, url: str = SESSION, **headers: str) -> list[tuple[str, str]]:
+async def remembered(session: aiohttp.ClientSession, url: str = S1, **headers: str) -> list[tuple[str, str]]:
     """The messages of a session; none where it is unknown."""
     seen = await see(session, "GET", url, headers=headers or ALICE)
     if seen.status == 404:
@@ -126,7 +128,7 @@ async def test_somebody_elses_session_is_as_unknown_as_one_that_never_was(method
         unknown = await see(session, method, "/sessions/never", headers=ALICE)
         assert (unknown.status, unknown.json()["code"]) == (404, "SESSION_NOT_FOUND")
         for stranger in STRANGERS:
-            seen = await see(session, method, SESSION, headers=stranger)
+            seen = await see(session, method, S1, headers=stranger)
             assert (seen.status, without_time(seen)) == (404, without_time(unknown)), stranger
         await say(session, "mine?", user_id="bob")
         assert heard(service) == [("user", "mine?")]
@@ -138,6 +140,22 @@ async def test_somebody_elses_session_is_as_unknown_as_one_that_never_was(method
 def without_time(seen: Seen) -> dict[str, Any]:
     """A refusal but for its time."""
     return {name: value for name, value in seen.json().items() if name != "timestamp"}
+
+
+async def test_another_tenants_user_of_that_name_is_another_user(tmp_path: Path) -> None:
+    """Two customers may call their users and sessions alike; a stranger with the public hash sees neither's."""
+    async with asking(GATEWAY_TENANTS__FILE=str(write(tmp_path))) as (service, session):
+        acme, rival = bearer(ACME_KEY), bearer(RIVAL_KEY)
+        body = {"model": "up-1", "query": "one", "session_id": SESSION, "user_id": "alice"}
+        path = f"/sessions/{SESSION}"
+        assert (await see(session, "POST", "/stream", json=body, headers=acme)).status == 200
+        assert (await see(session, "POST", "/stream", json={**body, "query": "two"}, headers=rival)).status == 200
+        assert heard(service) == [("user", "two")]
+        assert (await remembered(session, path, **acme, **ALICE))[0] == ("user", "one")
+        assert (await remembered(session, path, **rival, **ALICE))[0] == ("user", "two")
+        page = {"X-Tenant-Hash": ACME_HASH, "Origin": ACME_PAGE, "X-Session-Id": SESSION, **ALICE}
+        assert await remembered(session, path, **page) == []
+        assert (await see(session, "GET", path, headers=ALICE)).status == 401
 
 
 async def test_a_session_without_a_user_is_whoever_names_it() -> None:
@@ -153,9 +171,9 @@ async def test_what_is_deleted_is_forgotten() -> None:
     """For its owner and for the model; a second time there is nothing to delete."""
     async with asking() as (service, session):
         await say(session, "one")
-        assert (await see(session, "DELETE", SESSION, headers=ALICE)).status == 204
+        assert (await see(session, "DELETE", S1, headers=ALICE)).status == 204
         assert await remembered(session) == []
-        assert (await see(session, "DELETE", SESSION, headers=ALICE)).status == 404
+        assert (await see(session, "DELETE", S1, headers=ALICE)).status == 404
         await say(session, "two")
         assert heard(service) == [("user", "two")]
 
@@ -213,15 +231,15 @@ async def test_two_processes_share_what_was_said(redis_server: RedisServer) -> N
         async with make() as first, make() as second:
             one, two = first.urls[0], second.urls[0]
             await say(session, "one", f"{one}/stream")
-            await eventually_remembered(session, 2, two + SESSION)
+            await eventually_remembered(session, 2, two + S1)
             await say(session, "two", f"{two}/stream")
             assert heard(service) == [*FIRST, ("user", "two")]
-            await eventually_remembered(session, 4, one + SESSION)
+            await eventually_remembered(session, 4, one + S1)
             await say(session, "three", f"{one}/stream")
             assert len(heard(service)) == 5
-            await eventually_remembered(session, 6, two + SESSION)
-            assert (await see(session, "DELETE", two + SESSION, headers=ALICE)).status == 204
-            assert await remembered(session, one + SESSION) == []
+            await eventually_remembered(session, 6, two + S1)
+            assert (await see(session, "DELETE", two + S1, headers=ALICE)).status == 204
+            assert await remembered(session, one + S1) == []
 
 
 async def test_without_redis_an_answer_is_made_without_memory_and_says_so(redis_server: RedisServer) -> None:
@@ -238,7 +256,7 @@ async def test_without_redis_an_answer_is_made_without_memory_and_says_so(redis_
             await say(session, "three")
             assert heard(service) == [("user", "two"), FIRST[1], ("user", "three")]
             for method in ("GET", "DELETE"):
-                refused = await see(session, method, SESSION + "0", headers=ALICE)
+                refused = await see(session, method, S1 + "0", headers=ALICE)
                 assert (refused.status, refused.json()["code"]) == (503, "STORE_AWAY")
                 assert refused.headers["Retry-After"] == "1"
         finally:
@@ -246,7 +264,7 @@ async def test_without_redis_an_answer_is_made_without_memory_and_says_so(redis_
         await eventually_remembered(session, 6)
 
 
-async def eventually_remembered(session: aiohttp.ClientSession, messages: int, url: str = SESSION) -> None:
+async def eventually_remembered(session: aiohttp.ClientSession, messages: int, url: str = S1) -> None:
     """Written down by now."""
     async with asyncio.timeout(5):
         while True:
