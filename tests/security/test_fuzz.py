@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
 from tests.house import FAST, gateway_process
+from tests.tenancy import ACME_KEY, write
 from tests.test_openapi import OPERATIONS
 
 CHECKS = (
@@ -31,6 +33,7 @@ DEPTH = ["--phases", "examples,coverage,fuzzing,stateful", "--max-examples", "20
 if not FULL:
     DEPTH = ["--phases", "examples,coverage,fuzzing", "--max-examples", "3", "--exclude-tag-regex", "Pages|Operation"]
 LEAST_REQUESTS = 500
+UNLIMITED = {f"GATEWAY_LIMITS__{name}": "0" for name in ("REQUESTS_PER_IP", "REQUESTS_PER_SESSION")}
 
 
 def fuzz(base: str, folder: Path, *options: str) -> tuple[dict[str, Any], str]:
@@ -45,10 +48,19 @@ def fuzz(base: str, folder: Path, *options: str) -> tuple[dict[str, Any], str]:
     return orjson.loads(report.read_bytes()), done.stdout
 
 
-def test_no_request_is_answered_with_a_fault_or_with_what_is_not_described(tmp_path: Path) -> None:
+WAYS = {
+    "anybody": [],
+    "who wants it plainly": ["-H", "Accept: application/json"],
+    "a tenant": ["-H", f"Authorization: Bearer {ACME_KEY}"],
+}
+
+
+@pytest.mark.parametrize("way", WAYS if FULL else ["anybody"])
+def test_no_request_is_answered_with_a_fault_or_with_what_is_not_described(tmp_path: Path, way: str) -> None:
     """No 500, no status, type, body or event beside the description, in either dialect; the process lives on."""
-    with gateway_process(port=None, **FAST) as gateway:
-        found, said = fuzz(gateway.base, tmp_path)
+    known = {"GATEWAY_TENANTS__FILE": str(write(tmp_path))} if way == "a tenant" else {}
+    with gateway_process(port=None, **FAST, **UNLIMITED, **known) as gateway:
+        found, said = fuzz(gateway.base, tmp_path, *WAYS[way])
         gateway.wait_ready()
     assert (found["failures"], found["errors"]) == ([], []), said
     assert found["operations"]["tested"] >= len(OPERATIONS) - (0 if FULL else 9), said
