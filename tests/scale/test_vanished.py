@@ -34,7 +34,7 @@ async def test_a_peer_that_vanished_is_given_up_after_the_user_timeout(tmp_path:
         settings["GATEWAY_TENANTS__FILE"] = str(write(tmp_path))
         with Wire() as wire, gateway_process("--host", wire.here, port=None, **settings) as process:
             with all_closed([wire.connect(process.port)]) as (client,):
-                client.sendall(asked(20, **bearer(ACME_KEY)))
+                client.sendall(asked(20, authorization=bearer(ACME_KEY)["Authorization"]))
                 await eventually(lambda: service.answering == 1)
                 assert b"200 OK" in client.recv(4096)
                 wire.cut()

@@ -213,7 +213,8 @@ async def test_row_12_guessing_keys_is_stopped_by_address(visit: Visit) -> None:
 
 def may_read(seen: Seen) -> str | None:
     """The page that may read an answer."""
-    return seen.headers.get(READABLE)
+    found: str | None = seen.headers.get(READABLE)
+    return found
 
 
 @pytest.mark.parametrize(
