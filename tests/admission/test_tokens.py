@@ -106,7 +106,12 @@ USERS_THAT_ARE_NONE = ("an empty user", "a user of too many letters", "a user th
 
 def test_a_good_token_says_whose_it_is(tenants: Tenants) -> None:
     """The tenant by its issuer, the user by its subject, the credential by tenant and key."""
-    for good in (token(), token(EC_KEY, "ES256", kid="two"), token(exp=time.time() - 20), token(aud=[AUDIENCE, "other"])):
+    for good in (
+        token(),
+        token(EC_KEY, "ES256", kid="two"),
+        token(exp=time.time() - 20),
+        token(aud=[AUDIENCE, "other"]),
+    ):
         found = tenants.by_token(good)
         assert found is not None
         (tenant, credential), claims = found
