@@ -14,7 +14,7 @@ from tests.load import all_closed, ask, mute, post
 from tests.scale.edges import Shared, shared
 from tests.scale.figures import becomes, samples, until
 from tests.scale.wire import Wire, why_not
-from tests.tenancy import ACME_KEY, bearer, write
+from tests.tenancy import ACME_KEY, write
 
 WHY_NOT = why_not()
 USER_TIMEOUT_S = 2.0
@@ -34,7 +34,7 @@ async def test_a_peer_that_vanished_is_given_up_after_the_user_timeout(tmp_path:
         settings["GATEWAY_TENANTS__FILE"] = str(write(tmp_path))
         with Wire() as wire, gateway_process("--host", wire.here, port=None, **settings) as process:
             with all_closed([wire.connect(process.port)]) as (client,):
-                client.sendall(asked(20, authorization=bearer(ACME_KEY)["Authorization"]))
+                client.sendall(asked(20, Authorization=f"Bearer {ACME_KEY}"))
                 await eventually(lambda: service.answering == 1)
                 assert b"200 OK" in client.recv(4096)
                 wire.cut()

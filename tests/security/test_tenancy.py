@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from gateway.admission.attempts import FAILURES_MAX
-from gateway.admission.keys import new_key
+from gateway.admission.keys import digest_of, new_key, written
 from gateway.app.house import Gateway
 from gateway.stores.memory import MemoryStore
 from tests.feed import feed, question
@@ -32,6 +32,7 @@ from tests.tenancy import (
 )
 
 QUESTION = {"query": "hi"}
+PLAIN_KEY = new_key()
 PREFLIGHT = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
 READABLE = "Access-Control-Allow-Origin"
 FOREIGN = [
@@ -213,8 +214,8 @@ async def test_row_12_guessing_keys_is_stopped_by_address(visit: Visit) -> None:
 
 def may_read(seen: Seen) -> str | None:
     """The page that may read an answer."""
-    found: str | None = seen.headers.get(READABLE)
-    return found
+    page = seen.headers.get(READABLE)
+    return None if page is None else str(page)
 
 
 @pytest.mark.parametrize(
@@ -274,6 +275,16 @@ async def test_row_15_a_page_reads_answers_of_its_own_tenant_only(visit: Visit) 
     assert (foreign.status, may_read(foreign)) == (403, None)
     program = await see(session, "POST", "/stream", headers=bearer(ACME_KEY), json=QUESTION)
     assert (program.status, may_read(program), program.headers["Vary"]) == (200, None, "Origin")
+
+
+async def test_row_15_a_tenant_without_pages_lets_none_read_its_answers(tmp_path: Path) -> None:
+    """Though a program of its own may send an origin, and other tenants have pages."""
+    text = f"{TWO}\n[tenants.plain]\nkeys = ['{written(digest_of(PLAIN_KEY))}']\n"
+    path = str(write(tmp_path, text))
+    async with house(GATEWAY_TENANTS__FILE=path) as gateway, aiohttp.ClientSession(gateway.urls[0]) as session:
+        for origin in (ACME_PAGE, "https://evil.example"):
+            seen = await see(session, "POST", "/stream", headers={"Origin": origin, **bearer(PLAIN_KEY)}, json=QUESTION)
+            assert (seen.status, may_read(seen), seen.headers["Vary"]) == (200, None, "Origin")
 
 
 async def test_without_tenants_no_page_of_another_server_may_ask() -> None:
