@@ -29,7 +29,7 @@ class Succession:
     """What this process does for the streams of others, and what others tell it of its own (`Producer`).
 
     `revive` makes the pipeline that goes on with a request, `adopt` the leave to do so: the stream keeps its slots, or
-    waits on for its turn.
+    waits on for its turn. It raises the `GatewayError` with which a stream ends that may not go on.
     """
 
     def __init__(
@@ -156,9 +156,16 @@ class Succession:
         if pipeline is None or not pipeline.can_go_on(heir):
             self._end(heir)
             return heir
+        try:
+            permit = self._adopt(heir)
+        except GatewayError as error:
+            self._metrics.taken_over("refused", heir.dialect)
+            log.info("a stream may not go on: %s", error, extra={"stream_id": heir.sid})
+            self._finish(heir, error)
+            return heir
         self._metrics.taken_over("continued", heir.dialect)
         log.info("going on with a stream", extra={"stream_id": heir.sid, "epoch": heir.epoch, "events": heir.head})
-        work = self._hub.start(heir, pipeline, permit=self._adopt(heir))
+        work = self._hub.start(heir, pipeline, permit=permit)
         self._hub.expect_reader(work, AWAITED_S)
         return heir
 
@@ -202,5 +209,8 @@ class Succession:
     def _end(self, heir: Stream) -> None:
         self._metrics.taken_over("lost", heir.dialect)
         log.error("a stream was lost with its process", extra={"stream_id": heir.sid, "events": heir.head})
-        heir.finish(failed(GatewayError(Code.PRODUCER_LOST)))
+        self._finish(heir, GatewayError(Code.PRODUCER_LOST))
+
+    def _finish(self, heir: Stream, error: GatewayError) -> None:
+        heir.finish(failed(error))
         self._store.settle(heir)

@@ -147,6 +147,11 @@ def process() -> Iterator[Process]:
     process.loop.close()
 
 
+def unwelcome(_stream: Stream) -> Permit:
+    """Says that it may not go on."""
+    raise GatewayError(Code.UNAUTHENTICATED)
+
+
 @contextmanager
 def full(process: Process) -> Iterator[None]:
     """No more streams are taken inside."""
@@ -596,3 +601,17 @@ def test_a_session_that_asks_something_new_is_heard_by_all_processes(process: Pr
             pass
     told = [asked for asked in process.store.asked if asked[0] in ("supersede", "orphaned", "adopted")]
     assert told == [("supersede", "s1"), ("orphaned", stream.sid), ("adopted", stream.sid), ("orphaned", stream.sid)]
+
+
+def test_what_may_not_go_on_is_ended_with_what_it_was_refused_with() -> None:
+    """It is not made, and does not hang."""
+    process = Process(adopt=unwelcome)
+    heir = process.find(process.orphan(Text("a")))
+    process.loop.turn(10)
+    assert failure(heir) == "UNAUTHENTICATED"
+    assert [source.calls for source in process.sources] == [0]
+    assert process.hub.running == 0
+    assert ("settle", heir.sid) in process.store.asked
+    assert process.takeovers == ["refused"]
+    process.succession.close()
+    process.loop.close()

@@ -53,6 +53,8 @@ class Door:
         asked = self._rollout.prepare(visitor, asked, streamed=streamed)
         if tenant.caps is not None:
             asked = replace(asked, caps=caps_for(self._caps, tenant))
+        if visitor.credential:
+            asked = replace(asked, credential=visitor.credential)
         if asked.preferences is None and stored is None and tenant.preferences is None:
             return asked
         return preferring(asked, stored, tenant.preferences)
@@ -72,4 +74,4 @@ class Door:
         """Leave to go on with a stream that another process began for this visitor."""
         if not self.counts(visitor):
             return FREE
-        return self._room.adopt(stream, self._charges.of(visitor), visitor.tenant.priority)
+        return self._room.adopt(stream, self._charges.of(visitor), visitor.tenant.priority, visitor.credential)

@@ -10,12 +10,13 @@ from gateway.admission.permit import Permit
 from gateway.admission.questions import Questions
 from gateway.admission.rollout import Rollout
 from gateway.admission.standing import Standings
-from gateway.admission.tenant import OPEN
 from gateway.admission.tenant import Limits as TenantLimits
 from gateway.admission.tenants import Registry
 from gateway.admission.visitor import Visitor
 from gateway.admission.waiting import WaitingRoom
 from gateway.app.answers import caps_by
+from gateway.app.tenancy import NO_MORE
+from gateway.errors import Code, GatewayError
 from gateway.hub import Hub
 from gateway.limits import Limiter
 from gateway.settings import Limits, Settings
@@ -87,9 +88,15 @@ class Entering:
             await self._shared.stop()
 
     def adopt(self, stream: Stream) -> Permit:
-        """Leave for a stream that another process began, for which its own tenant is charged."""
-        tenant = self._registry.now.named(stream.owner.tenant) or OPEN
-        return self.door.adopt(Visitor(tenant, stream.owner), stream)
+        """Leave for a stream that another process began, for which its own tenant is charged.
+
+        Raises `UNAUTHENTICATED` where what its caller showed there is good no more.
+        """
+        tenants, credential = self._registry.now, stream.request.credential
+        tenant = tenants.named(stream.owner.tenant)
+        if tenant is None or not tenants.honours(credential, tenant.name):
+            raise GatewayError(Code.UNAUTHENTICATED, NO_MORE)
+        return self.door.adopt(Visitor(tenant, stream.owner, credential=credential), stream)
 
 
 def charges_by(limits: Limits) -> Charges:

@@ -26,6 +26,9 @@ from gateway.tickets import TicketStore
 
 log = logging.getLogger(__name__)
 
+NO_MORE = "the credential is good no more"
+"""The last word of a stream whose credential was taken back."""
+
 DEFAULT_TENANTS = Path("config", "tenants.toml")
 
 
@@ -50,7 +53,7 @@ class Tenancy:
             def doomed(stream: Stream, permit: Permit) -> bool:
                 return not tenants.honours(permit.credential, stream.owner.tenant)
 
-            ended = hub.fail_where(doomed, GatewayError(Code.UNAUTHENTICATED, "the credential is good no more"))
+            ended = hub.fail_where(doomed, GatewayError(Code.UNAUTHENTICATED, NO_MORE))
             if ended:
                 log.info("streams ended with their credentials", extra={"streams": ended})
 

@@ -48,8 +48,8 @@ class Metrics:
     def taken_over(self, result: str, dialect: str) -> None:
         """A stream changed its process.
 
-        One whose process is gone was `continued` here or `lost`, or another process was faster (`raced`); one of ours
-        is made by another process now (`superseded`).
+        One whose process is gone was `continued` here, or `lost`, or `refused` because its credential is good no more,
+        or another process was faster (`raced`); one of ours is made by another process now (`superseded`).
         """
 
     def output(self, provider: str, tokens: int, seconds: float) -> None:
