@@ -32,6 +32,9 @@ SPOKEN = (HttpVersion11, HttpVersion10)
 WAIT_CODES = frozenset((Code.OVERLOADED, Code.STORE_FULL, Code.STORE_AWAY, Code.DRAINING, Code.QUEUE_FULL))
 """Refusals that say "not now": a browser's EventSource must be told so in a 200, or it closes for ever."""
 
+COME_BACK_S = 30
+"""The longest that a browser is sent away from a full queue: its user waits before the page."""
+
 
 class Refusals:
     """The outermost middleware: gives each request an id, and each error its answer in the caller's dialect."""
@@ -113,6 +116,9 @@ class Refusals:
 
     def _come_back(self, error: GatewayError, headers: dict[str, str], unnamed: bool) -> web.Response:
         retry_ms = self._retry_ms()
+        if error.code is Code.QUEUE_FULL:
+            # Behind the estimate, so that those who were sent away together do not come back together.
+            retry_ms += round(min(error.retry_after_s or 0, COME_BACK_S) * 1000)
         data = {"state": "retry", "code": error.code.name, "message": error.message, "retry": retry_ms}
         if unnamed:
             frame = Frame(orjson.dumps({"event": "status", **data}), retry_ms=retry_ms)

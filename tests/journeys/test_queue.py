@@ -122,7 +122,7 @@ async def test_impatience_inside_a_native_stream_is_its_terminal_error() -> None
 
 
 async def test_a_full_queue_is_told_to_each_client_in_its_own_way() -> None:
-    """503 with an estimate; to an EventSource 200 and when to come back."""
+    """503 with an estimate; to an EventSource 200 and when to come back, which is not before the estimate."""
     async with busy(QUEUE__MAX_WAITING="1") as it:
         it_waits = it.asking()
         await it.waiting(1)
@@ -132,7 +132,19 @@ async def test_a_full_queue_is_told_to_each_client_in_its_own_way() -> None:
         assert (await it_waits).text == "Hello world"
     for seen, code in ((native, native.json()["code"]), (completed, completed.json()["error"]["code"])):
         assert (seen.status, seen.headers["Retry-After"], code) == (503, "20", "QUEUE_FULL")
-    assert_told_to_come_back(browser, "QUEUE_FULL")
+    assert_told_to_come_back(browser, "QUEUE_FULL", 20_000)
+
+
+async def test_no_browser_is_sent_away_from_a_full_queue_for_longer_than_its_user_waits() -> None:
+    """However long the line: half a minute, and a little by chance; `Retry-After` says the truth."""
+    async with busy(QUEUE__MAX_WAITING="3") as it:
+        in_line = [it.asking() for _ in range(3)]
+        await it.waiting(3)
+        browser = await it.asking("GET", params=QUESTION, headers=EVENT_SOURCE)
+        for asking in in_line:
+            asking.cancel()
+    assert browser.headers["Retry-After"] == "40"
+    assert_told_to_come_back(browser, "QUEUE_FULL", 30_000)
 
 
 async def test_who_hangs_up_in_the_queue_frees_the_place_at_once() -> None:
