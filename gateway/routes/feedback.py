@@ -35,7 +35,7 @@ class FeedbackRoutes:
         self._callers = callers
         self._rated = rated
         self._body_s = body_s
-        self._ratings: OrderedDict[tuple[str, str | None, str | None], int] = OrderedDict()
+        self._ratings: OrderedDict[str, int] = OrderedDict()
 
     def table(self) -> list[web.RouteDef]:
         """The routes."""
@@ -44,16 +44,15 @@ class FeedbackRoutes:
     async def rate(self, request: web.Request) -> web.Response:
         """`{"rating": 1 to 5, "comment": …}` by whoever may read the stream; said again it replaces what was said.
 
-        Comments are not kept. A rating counts once in each process that hears of it.
+        An answer has one rating, its owner's: whoever else may read it speaks for the owner, under whatever name it
+        gives. Comments are not kept. A rating counts once in each process that hears of it.
         """
         visitor = await self._callers.reader(request)
-        caller = visitor.caller
-        stream = await self._hub.find(request.match_info["sid"], caller)
+        stream = await self._hub.find(request.match_info["sid"], visitor.caller)
         await self._callers.may_read(visitor, stream)
         rating = validate(_Body, parse_object(await read_json_body(request, self._body_s))).rating
-        who = (stream.sid, caller.user, caller.session)
-        before = self._ratings.pop(who, None)
-        self._ratings[who] = rating
+        before = self._ratings.pop(stream.sid, None)
+        self._ratings[stream.sid] = rating
         if len(self._ratings) > REMEMBERED_MAX:
             self._ratings.popitem(last=False)
         if rating != before:

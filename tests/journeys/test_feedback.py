@@ -1,6 +1,7 @@
 """Feedback: who may rate an answer, what counts, and that changing one's mind does not count twice."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -8,6 +9,7 @@ import pytest
 
 from gateway.app.house import Gateway
 from tests.house import Seen, house, see
+from tests.tenancy import ACME_KEY, SECOND_KEY, bearer, token, write
 
 ALICE, BOB = {"X-User-Id": "alice"}, {"X-User-Id": "bob"}
 
@@ -61,6 +63,27 @@ async def test_said_again_it_counts_once_and_changed_it_is_replaced(
     for rating in (4, 4, 2, 2):
         assert (await rate(web, url, {"rating": rating})).status == 200
     assert told == [(4, None), (2, 4)]
+
+
+async def test_an_answer_has_one_rating_whatever_names_its_reader_makes_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ever new sessions, ever new users where nobody in particular asked, another credential: one opinion, the last."""
+    told: list[tuple[int, int | None]] = []
+    async with house(GATEWAY_TENANTS__FILE=str(write(tmp_path))) as gateway, aiohttp.ClientSession() as web:
+        monkeypatch.setattr(gateway._feedback, "_rated", lambda rating, before: told.append((rating, before)))
+        for asking, names in (
+            (bearer(token()), [{"X-Session-Id": f"made-up-{number}"} for number in range(5)]),
+            (bearer(ACME_KEY), [{"X-User-Id": f"made-up-{number}"} for number in range(5)]),
+        ):
+            told.clear()
+            seen = await see(web, "POST", f"{gateway.urls[0]}/stream", json={"query": "hi"}, headers=asking)
+            url = f"{gateway.urls[0]}/stream/{seen.headers['X-Stream-Id']}/feedback"
+            for name in names:
+                assert (await rate(web, url, {"rating": 1}, {**asking, **name})).status == 200
+            by_key = {**bearer(SECOND_KEY), "X-User-Id": "alice"}
+            assert (await rate(web, url, {"rating": 5}, by_key)).status == 200
+            assert told == [(1, None), (5, 1)]
 
 
 async def test_somebody_else_s_stream_is_not_there(gateway: Gateway, web: aiohttp.ClientSession) -> None:
