@@ -21,6 +21,7 @@ from tests.tenancy import (
     ACME_KEY,
     ACME_PAGE,
     OTHER_SESSION,
+    RIVAL,
     RIVAL_KEY,
     SECOND_KEY,
     SESSION,
@@ -241,6 +242,31 @@ async def test_a_ticket_opens_one_stream_and_then_reads_that_one(visit: Visit) -
     assert [event.id for event in rest.logged] == [event.id for event in first.logged[3:]]
     listed = await visit.ask("GET", "/streams", {**bearer(ACME_KEY), "X-User-Id": "alice"})
     assert len(listed.json()["streams"]) == 1
+
+
+async def test_coming_back_with_a_used_ticket_costs_nothing(tmp_path: Path) -> None:
+    """While the stream runs and when it has ended: its tenant has one request and one stream, and both are used."""
+    limited = TWO.replace(RIVAL, f"[tenants.acme.limits]\nrequests = 1\nconcurrent = 1\n{RIVAL}")
+    environment = {"GATEWAY_TENANTS__FILE": str(write(tmp_path, limited)), "GATEWAY_QUEUE__MAX_WAITING": "0"}
+    async with (
+        feed() as service,
+        house(OPENAI_BASE_URL=service.url, **environment) as gateway,
+        aiohttp.ClientSession(gateway.urls[0]) as session,
+    ):
+        visit = Visit(gateway, session, tmp_path)
+        made = await visit.ticket(bearer(ACME_KEY), user_id="alice")
+        query = {"query": question(10, 10), "ticket": made["ticket"]}
+        first = asyncio.create_task(visit.ask("GET", "/stream", params=query))
+        await eventually(lambda: service.answering)
+        along = await visit.ask("GET", "/stream", params=query)
+        again = await visit.ask("GET", "/stream", params=query)
+        assert (await visit.ask("POST", "/stream", bearer(ACME_KEY), json=QUESTION)).status == 429
+        assert [seen.status for seen in (await first, along, again)] == [200] * 3
+        assert len({seen.headers["X-Stream-Id"] for seen in (await first, along, again)}) == 1
+        assert along.text == again.text == (await first).text != ""
+        assert service.asked == 1
+        # Neither has any of them given back, or taken, what the stream itself was charged.
+        assert "X-RateLimit-Limit" not in again.headers
 
 
 async def test_a_used_ticket_is_good_for_no_other_stream(visit: Visit) -> None:
