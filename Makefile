@@ -57,6 +57,7 @@ test-full: system $(VENV)/.dev $(CLIENTS)/.ready  ## the same at the stated scal
 
 bench: install   ## measure against nginx, in under 5 minutes (BENCH="--rounds 5" …)
 	@$(RUN) -m bench run $(BENCH)
+	@$(RUN) -m bench door
 
 bench-full: install  ## every scenario; takes an hour
 	@$(RUN) -m bench run --full $(BENCH)

@@ -1,4 +1,4 @@
-"""The command line: `run`, `report`, `publish`."""
+"""The command line: `run`, `door`, `report`, `publish`."""
 
 import argparse
 import datetime
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bench import host, peers, publish, tables
+from bench import door, host, peers, publish, tables
 from bench.charts import write_charts
 from bench.results import Results, load
 from bench.runner import Runner
@@ -37,6 +37,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--rounds", type=_positive, default=3, metavar="N")
     run.add_argument("--rt", action="store_true", help="real-time priority for all processes of the bench")
     run.add_argument("--out", type=Path, default=STATE / "results" / "latest.json", metavar="FILE")
+    passing = commands.add_parser("door", help="measure what the door costs a request, in this process")
+    passing.add_argument("--rounds", type=_positive, default=5, metavar="N")
     for name, what in (("report", "print tables and draw charts"), ("publish", "put them into the documents")):
         command = commands.add_parser(name, help=what)
         command.add_argument("files", type=Path, nargs="+", metavar="FILE")
@@ -58,6 +60,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.command == "run":
             return _run(options)
+        if options.command == "door":
+            print(door.table(door.measure(options.rounds)))
+            return 0
         results = Results(load(options.files))
         if options.command == "publish":
             publish.publish(results)

@@ -78,7 +78,12 @@ class Target:
     def process_environment(self, place: Place, more: dict[str, str]) -> dict[str, str]:
         """This process's own without what sets a gateway up, and the upstream's address."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
-        upstream = {"OPENAI_BASE_URL": f"http://127.0.0.1:{place.upstream}/v1", "OPENAI_API_KEY": "bench"}
+        # A stream of the bench may say more than an answer may by default.
+        upstream = {
+            "GATEWAY_OUTPUT__MAX_WORDS": "0",
+            "OPENAI_BASE_URL": f"http://127.0.0.1:{place.upstream}/v1",
+            "OPENAI_API_KEY": "bench",
+        }
         return {**clean, **upstream, **self.environment, **more}
 
 

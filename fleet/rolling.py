@@ -53,6 +53,7 @@ class Procedure:
         settings = {
             "GATEWAY_LOCAL__DOCUMENTS": str(path),
             "GATEWAY_LOCAL__TOKENS_PER_S": str(TOKENS_PER_S),
+            "GATEWAY_OUTPUT__MAX_WORDS": "0",
             "GATEWAY_DRAIN__LIMIT_S": str(DRAIN_S),
             "GATEWAY_LOGS__LEVEL": "error",
         }

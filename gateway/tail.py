@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import re
 import sys
 import uuid
@@ -15,6 +16,9 @@ from gateway.streams.ids import SID_PATTERN
 
 TRIES_MAX = 8
 """Connections in a row that bring nothing new."""
+
+KEY_VARIABLE = "SSE_GATEWAY_KEY"
+"""The API key to show; on the command line all processes of the machine could see it."""
 
 
 class Refused(Exception):
@@ -37,6 +41,8 @@ class _Tail:
     async def connect(self, session: aiohttp.ClientSession) -> None:
         """One connection, to its end."""
         headers = {"Accept": "text/event-stream"}
+        if key := os.environ.get(KEY_VARIABLE):
+            headers["Authorization"] = f"Bearer {key}"
         if self._last_id:
             headers["Last-Event-ID"] = self._last_id
         async with self._request(session, headers) as response:

@@ -65,7 +65,7 @@ origins = ["{ACME_PAGE}"]
 def token(key: Any = RSA_KEY, algorithm: str = "RS256", kid: str | None = "one", **claims: Any) -> str:
     """A token of Alice's that is good, but for `claims`; one that is None is left out."""
     now = time.time()
-    facts = {"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "iat": now, "exp": now + 300, **claims}
+    facts = {"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "iat": now, "exp": now + 3600, **claims}
     facts = {name: value for name, value in facts.items() if value is not None}
     return jwt.encode(facts, key, algorithm=algorithm, headers={"kid": kid} if kid is not None else None)
 

@@ -111,14 +111,14 @@ def test_check_prints_what_is_in_force_and_no_secret(
     file = tmp_path / "gateway.toml"
     file.write_text("[stream]\nretention_s = 77\n[server]\nport = 9001\n")
     monkeypatch.setenv("GATEWAY_SERVER__PORT", "9002")
-    monkeypatch.setenv("OPENAI_API_KEY", "very-secret")
-    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/secret/google.json")
+    monkeypatch.setenv("OPENAI_API_KEY", "hush-hush")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/hush/google.json")
     assert main(["check", "--config", str(file)]) == 0
     said = capsys.readouterr().out
     assert "retention_s = 77.0" in said
     assert "port = 9002" in said
     assert "# GOOGLE_APPLICATION_CREDENTIALS is set, but this version does not act on it" in said
-    assert "secret" not in said
+    assert "hush" not in said
 
 
 # serve, in a process of its own.

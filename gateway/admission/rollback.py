@@ -126,7 +126,7 @@ class Rollback:
                 return
         except GatewayError:
             own = True
-        if not flag.guarded or flag.rolled_back or not flag.enabled or not flag.percent_at(now):
+        if flag.rolled_back or not flag.enabled or not flag.percent_at(now):
             return
         found = exceeded(self._outcomes.sum(now, flag.changed_s, own=own), self._triggers)
         if found is not None:

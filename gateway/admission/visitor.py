@@ -1,7 +1,7 @@
 """Visitor: who stands at the door, as far as what it showed can be believed."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from gateway.admission.tenant import Tenant
 from gateway.request import Caller
@@ -18,8 +18,7 @@ class Trust(StrEnum):
     """It has no user, and a session that only it can know."""
 
 
-@dataclass(frozen=True, slots=True)
-class Visitor:
+class Visitor(NamedTuple):
     """A tenant's user or session, and where it comes from."""
 
     tenant: Tenant

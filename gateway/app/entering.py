@@ -19,6 +19,7 @@ from gateway.app.answers import caps_by
 from gateway.hub import Hub
 from gateway.limits import Limiter
 from gateway.settings import Limits, Settings
+from gateway.stores.courier import Courier
 from gateway.stores.keys import Keys
 from gateway.stores.limits_memory import MemoryLimiter
 from gateway.stores.limits_redis import RedisLimiter
@@ -50,7 +51,7 @@ class Entering:
         limiter: Limiter = local
         if shared is not None:
             limiter = self._shared = RedisLimiter(
-                shared.courier,
+                Courier(shared.batch),
                 Keys(settings.redis.prefix),
                 local,
                 instance=shared.instance,

@@ -17,9 +17,13 @@ HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 def wants_plain(request: web.Request) -> bool:
-    """Whether a client asks for JSON and not for events. Who accepts anything is answered with a stream."""
+    """Whether a client asks for JSON and takes no events.
+
+    Who accepts anything (`*/*`), as many client libraries do beside JSON, is answered with a stream: it takes both, and
+    a stream is what the route is for (RFC 9110, section 12.5.1).
+    """
     accept = request.headers.get("Accept", "")
-    return "application/json" in accept and "text/event-stream" not in accept
+    return "application/json" in accept and "text/event-stream" not in accept and "*/*" not in accept
 
 
 async def answer_plainly(stream: Stream, dialect: Dialect) -> web.Response:

@@ -51,7 +51,7 @@ class SessionRoutes:
         caller = visitor.caller
         if caller.user is None and caller.session is not None and caller.session != session:
             raise GatewayError(Code.SESSION_NOT_FOUND)
-        check_session(replace(visitor, caller=replace(caller, session=session)))
+        check_session(visitor._replace(caller=replace(caller, session=session)))
         return caller
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 from gateway.errors import Code, GatewayError
 from gateway.events import CANCELLED
 from gateway.request import Caller
+from gateway.stores.batch import Batch
 from gateway.stores.chores import Chores
 from gateway.stores.courier import Courier
 from gateway.stores.entries import BrokenEntry
@@ -108,6 +109,10 @@ class RedisStore:
     def courier(self) -> Courier:
         """For what else is kept in the same Redis, in the same round trips."""
         return self._logs.courier
+
+    def batch(self) -> Batch:
+        """For what is better not mixed with the questions of others: a round trip of its own."""
+        return self._logs.batch()
 
     # Its life.
 

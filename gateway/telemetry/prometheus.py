@@ -10,6 +10,7 @@ from threading import Lock
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.metrics_core import Metric
 
+from gateway.telemetry.door_series import QueueSeries, WebhookSeries
 from gateway.telemetry.metrics import Account, Metrics, StoreFigures
 from gateway.telemetry.rollout_series import RolloutSeries
 from gateway.telemetry.series import Counts, Gauges, Series, Tallies
@@ -110,14 +111,8 @@ class PrometheusMetrics(Metrics):
         self._heartbeats = Counts("ssegw_heartbeats_total", "Heartbeats written")
         self._late = Counts("ssegw_late_events_total", "Events dropped because their stream had ended")
         self._refusals = Counts("ssegw_refusals_total", "Requests refused before the first byte", "code")
-        self._webhooks = Counts("ssegw_webhooks_total", "Messages to receivers, by what became of them", "outcome")
-        self._webhook_attempts = Counts("ssegw_webhook_attempts_total", "Attempts to hand one over", "result")
-        self._webhooks_waiting = Gauges("ssegw_webhooks_waiting", "Messages that no receiver has taken yet")
-        self._waiting = Gauges("ssegw_queue_waiting", "Streams that wait for their turn", "priority")
-        self._waited = Tallies(
-            "ssegw_queue_wait_seconds", "Time that streams waited for their turn", ("priority",), DURATION
-        )
-        self._queue_outcomes = Counts("ssegw_queue_outcomes_total", "How waiting ended", "outcome")
+        self._queue = QueueSeries(DURATION)
+        self._webhooks = WebhookSeries()
         self._rollout = RolloutSeries()
         self._store = StoreSeries()
         self._log_drops = Counts("ssegw_log_lines_dropped_total", "Log lines given up because nobody reads them")
@@ -126,7 +121,7 @@ class PrometheusMetrics(Metrics):
         for found in vars(self).values():
             if isinstance(found, Series):
                 self.series.append(found)
-            elif isinstance(found, (RolloutSeries, StoreSeries)):
+            elif isinstance(found, (QueueSeries, WebhookSeries, RolloutSeries, StoreSeries)):
                 self.series += found.series()
         self.registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self.registry)
@@ -218,12 +213,12 @@ class PrometheusMetrics(Metrics):
         self._refusals[code] += 1
 
     def queue_waiting(self, priority: str, count: int) -> None:
-        self._waiting[priority] = count
+        self._queue.waiting[priority] = count
 
     def queue_left(self, priority: str, outcome: str, seconds: float) -> None:
-        self._queue_outcomes[outcome] += 1
+        self._queue.outcomes[outcome] += 1
         if outcome != "full":
-            self._waited[priority].add(seconds)
+            self._queue.waited[priority].add(seconds)
 
     def variant_ended(self, variant: str, outcome: str) -> None:
         self._rollout.variants[variant, outcome] += 1
@@ -250,14 +245,14 @@ class PrometheusMetrics(Metrics):
         self._store.freezes[()] += 1
 
     def webhooks_waiting(self, change: int) -> None:
-        self._webhooks_waiting[()] += change
+        self._webhooks.waiting[()] += change
 
     def webhook_attempt(self, result: str) -> None:
-        self._webhook_attempts[result] += 1
+        self._webhooks.attempts[result] += 1
 
     def webhooks_ended(self, outcome: str, count: int) -> None:
         if count:
-            self._webhooks[outcome] += count
+            self._webhooks.outcomes[outcome] += count
 
     def limits_shared(self, shared: bool) -> None:
         self._store.limits[()] = shared

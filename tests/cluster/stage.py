@@ -94,6 +94,7 @@ async def stage(
         "GATEWAY_LOCAL__DOCUMENTS": str(document.path),
         "GATEWAY_LOCAL__TOKENS_PER_S": str(TOKENS_PER_S),
         "GATEWAY_LOCAL__FIRST_TOKEN_MS": "50",
+        "GATEWAY_OUTPUT__MAX_WORDS": "0",
         "GATEWAY_LOGS__LEVEL": "warning",
         **(settings or {}),
     }

@@ -1,6 +1,7 @@
 """Tenants over real sockets: each sees its own, keys come and go without a restart, tickets open one stream."""
 
 import asyncio
+from argparse import Namespace
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from gateway.app.house import Gateway
 from gateway.cli import EXIT_CONFIG, main
+from gateway.tail import KEY_VARIABLE, tail
 from tests.feed import feed, question
 from tests.house import FAST, Seen, eventually, gateway_process, house, see
 from tests.journeys.asking import COMPLETION, openai_text
@@ -354,3 +356,16 @@ def test_a_wrong_tenants_file_is_a_wrong_setting(
     said = capsys.readouterr().err
     assert "tenants.a.priority" in said
     assert "S3CR3T" not in said
+
+
+async def test_tail_shows_the_key_that_stands_in_its_environment(
+    visit: Visit, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And says why, where that is not good."""
+    options = Namespace(what="hi", url=visit.gateway.urls[0], session=None, user="alice", text=True)
+    monkeypatch.setenv(KEY_VARIABLE, ACME_KEY)
+    assert await tail(options) == 0
+    assert capsys.readouterr().out.strip()
+    monkeypatch.delenv(KEY_VARIABLE)
+    assert await tail(options) != 0
+    assert "UNAUTHENTICATED" in capsys.readouterr().err

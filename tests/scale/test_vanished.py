@@ -4,6 +4,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,24 +14,27 @@ from tests.load import all_closed, ask, mute, post
 from tests.scale.edges import Shared, shared
 from tests.scale.figures import becomes, samples, until
 from tests.scale.wire import Wire, why_not
+from tests.tenancy import ACME_KEY, write
 
 WHY_NOT = why_not()
 USER_TIMEOUT_S = 2.0
 
 
-def asked(rate: float, tokens: int = 100_000, size: int = 6) -> bytes:
+def asked(rate: float, tokens: int = 100_000, size: int = 6, **headers: str) -> bytes:
     """A stream that ends with its reader."""
-    return post("/stream", {"query": question(tokens, rate, size), "on_disconnect": "cancel"})
+    return post("/stream", {"query": question(tokens, rate, size), "on_disconnect": "cancel"}, **headers)
 
 
 @pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
-async def test_a_peer_that_vanished_is_given_up_after_the_user_timeout() -> None:
+async def test_a_peer_that_vanished_is_given_up_after_the_user_timeout(tmp_path: Path) -> None:
     """No FIN and no RST ever comes; tokens remain unacknowledged; the upstream is closed with the connection."""
     async with feed() as service:
         settings = {"OPENAI_BASE_URL": service.url, "GATEWAY_SERVER__USER_TIMEOUT_S": str(USER_TIMEOUT_S)}
+        # It listens where others can reach it, so it must know who may ask.
+        settings["GATEWAY_TENANTS__FILE"] = str(write(tmp_path))
         with Wire() as wire, gateway_process("--host", wire.here, port=None, **settings) as process:
             with all_closed([wire.connect(process.port)]) as (client,):
-                client.sendall(asked(20))
+                client.sendall(asked(20, Authorization=f"Bearer {ACME_KEY}"))
                 await eventually(lambda: service.answering == 1)
                 assert b"200 OK" in client.recv(4096)
                 wire.cut()
