@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from gateway.admission.addresses import group
-from gateway.admission.tenant import OPEN, Limits
+from gateway.admission.tenant import OPEN, Limits, Tenant
 from gateway.admission.visitor import Visitor
 from gateway.limits import Budget, Charge, Slots, Window
 
@@ -36,41 +36,51 @@ class Charges:
         slots = (Slots("global", EVERYBODY, house.concurrent, True),) if house.concurrent else ()
         budgets = (Budget("global", EVERYBODY, house.tokens_per_day),) if house.tokens_per_day else ()
         self._house = Charge(windows, slots, budgets)
+        self._plans: dict[str, Plan] = {}
         self.count_everybody = self._house != NOTHING or opened.requests_per_ip > 0
         """Whether there is something to count even where no tenants are configured."""
 
     def of(self, visitor: Visitor) -> Charge:
         """What is counted for one question of `visitor`."""
-        limits = self._opened if visitor.tenant is OPEN else visitor.tenant.limits
-        return Charge(self._windows(visitor, limits), self._slots(visitor, limits), self._budgets(visitor, limits))
-
-    def _windows(self, visitor: Visitor, limits: Limits) -> tuple[Window, ...]:
-        tenant, caller = visitor.tenant.name, visitor.caller
-        window_s, found = limits.window_s, list(self._house.windows)
-        if limits.requests:
-            found.append(Window("tenant", tenant, limits.requests, window_s))
+        tenant, caller = visitor.tenant, visitor.caller
+        plan = self._plans.get(tenant.name)
+        if plan is None or plan.tenant is not tenant:
+            plan = self._plans[tenant.name] = self._plan(tenant)
+        limits, windows, slots = plan.limits, plan.windows, plan.slots
         if limits.requests_per_user and caller.user is not None:
-            found.append(Window("user", f"{tenant}/{caller.user}", limits.requests_per_user, window_s))
+            windows += (Window("user", f"{tenant.name}/{caller.user}", limits.requests_per_user, limits.window_s),)
         if limits.requests_per_session and caller.session is not None:
-            found.append(Window("session", f"{tenant}/{caller.session}", limits.requests_per_session, window_s))
+            who = f"{tenant.name}/{caller.session}"
+            windows += (Window("session", who, limits.requests_per_session, limits.window_s),)
         if limits.requests_per_ip and visitor.address and not self._unlimited(visitor.address):
             # Of all tenants together: somebody who holds several keys is still one machine.
-            found.append(Window("ip", group(visitor.address), limits.requests_per_ip, window_s))
-        return tuple(found)
-
-    def _slots(self, visitor: Visitor, limits: Limits) -> tuple[Slots, ...]:
-        tenant = visitor.tenant.name
-        found = list(self._house.slots)
-        if limits.concurrent:
-            found.append(Slots("tenant", tenant, limits.concurrent, True))
+            windows += (Window("ip", group(visitor.address), limits.requests_per_ip, limits.window_s),)
         if limits.concurrent_per_client:
-            found.append(Slots("client", f"{tenant}/{client_of(visitor)}", limits.concurrent_per_client, False))
-        return tuple(found)
+            who = f"{tenant.name}/{client_of(visitor)}"
+            slots += (Slots("client", who, limits.concurrent_per_client, False),)
+        return Charge(windows, slots, plan.budgets)
 
-    def _budgets(self, visitor: Visitor, limits: Limits) -> tuple[Budget, ...]:
-        if not limits.tokens_per_day:
-            return self._house.budgets
-        return (*self._house.budgets, Budget("tenant", visitor.tenant.name, limits.tokens_per_day))
+    def _plan(self, tenant: Tenant) -> "Plan":
+        """What is the same for all of a tenant's questions."""
+        limits = self._opened if tenant is OPEN else tenant.limits
+        (windows, slots, budgets), name = self._house, tenant.name
+        if limits.requests:
+            windows += (Window("tenant", name, limits.requests, limits.window_s),)
+        if limits.concurrent:
+            slots += (Slots("tenant", name, limits.concurrent, True),)
+        if limits.tokens_per_day:
+            budgets += (Budget("tenant", name, limits.tokens_per_day),)
+        return Plan(tenant, limits, windows, slots, budgets)
+
+
+class Plan(NamedTuple):
+    """What is counted for every question of a tenant, and the limits by which more is counted for some."""
+
+    tenant: Tenant
+    limits: Limits
+    windows: tuple[Window, ...]
+    slots: tuple[Slots, ...]
+    budgets: tuple[Budget, ...]
 
 
 def client_of(visitor: Visitor) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -139,6 +140,9 @@ class StreamRoutes:
         plain: bool,
     ) -> web.StreamResponse:
         visitor, asked = self._callers.asking(visitor, asked)
+        if asked.session_id is None and visitor.caller.session is not None:
+            # Named by a header, a ticket or a token, it is the question's session all the same.
+            asked = replace(asked, session_id=visitor.caller.session)
         place = place_of(request)
         bare = unnamed(request)
         if place is not None:

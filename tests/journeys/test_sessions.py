@@ -285,3 +285,12 @@ async def test_a_taken_over_answer_is_remembered_once(redis_server: RedisServer)
             whole = await see(session, "GET", f"/stream/{seen.headers['X-Stream-Id']}", headers=ALICE)
             assert (whole.names.count("complete"), "continued" in str(whole.data("status"))) == (1, True)
             assert await remembered(session) == [("user", body["query"]), ("assistant", whole.text)]
+
+
+async def test_a_session_that_only_a_header_names_is_remembered_too() -> None:
+    """As is one that a ticket or a token names: what is asked in it belongs to it."""
+    async with asking() as (service, session):
+        for query in ("one", "two"):
+            body = {"model": "up-1", "query": query}
+            assert (await see(session, "POST", "/stream", json=body, headers={"X-Session-Id": "s1"})).status == 200
+        assert heard(service) == [*FIRST, ("user", "two")]

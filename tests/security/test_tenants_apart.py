@@ -71,6 +71,13 @@ async def test_one_tenant_finds_nothing_of_another_on_any_route(both: Both, path
             assert seen.status == 404
 
 
+async def test_the_same_question_under_the_same_key_is_another_stream(both: Both) -> None:
+    """Keys belong to who made them."""
+    theirs = await see(both.rival, "POST", "/stream", json=QUESTION, headers=KEYED)
+    assert theirs.status == 200
+    assert theirs.headers["X-Stream-Id"] != both.sid
+
+
 async def test_what_the_other_tried_has_changed_nothing(both: Both) -> None:
     """Its stream is not cancelled, its conversation not forgotten, its preferences are its own."""
     for path, method in OPERATIONS:
