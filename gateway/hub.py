@@ -122,7 +122,8 @@ class Hub:
             if admit is not None:
                 permit = await admit(sid)
             lineage = EXACT if pipeline.exact else FIRST_EPOCH
-            stream = Stream(sid, request, caller, self._bounds, dialect=dialect, lineage=lineage)
+            named, bounds = permit.credential, self._bounds
+            stream = Stream(sid, request, caller, bounds, dialect=dialect, lineage=lineage, credential=named)
             # Before it is kept: later the store might refuse it, and nobody would ever end the stream.
             stream.aside(opened(request))
             await self._store.create(stream)

@@ -110,8 +110,6 @@ class StreamRequest:
     caps: Caps | None = None
     preferences: Preferences | None = None
     variant: str = ""
-    credential: str = ""
-    """What its caller showed at the door, by a name that is no secret; it must be good for whoever goes on with it."""
 
     def fingerprint(self) -> bytes:
         """A digest of the whole request: equal for equal questions, whatever the spelling of the body.

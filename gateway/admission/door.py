@@ -53,8 +53,6 @@ class Door:
         asked = self._rollout.prepare(visitor, asked, streamed=streamed)
         if tenant.caps is not None:
             asked = replace(asked, caps=caps_for(self._caps, tenant))
-        if visitor.credential:
-            asked = replace(asked, credential=visitor.credential)
         if asked.preferences is None and stored is None and tenant.preferences is None:
             return asked
         return preferring(asked, stored, tenant.preferences)

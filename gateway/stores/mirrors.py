@@ -244,6 +244,7 @@ def restored(found: Found, bounds: Bounds) -> Stream:
         dialect=found.dialect,
         lineage=lineage,
         created_s=found.created_s,
+        credential=found.credential,
     )
     older, exact, first, head = list[Record](), list[Record](), found.entries[0].first, found.entries[0].first - 1
     lost = head

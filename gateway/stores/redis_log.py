@@ -80,6 +80,7 @@ class Found(NamedTuple):
     dialect: str
     provider: str
     entries: list[Entry]
+    credential: str = ""
 
     @property
     def gone(self) -> bool:
@@ -148,6 +149,8 @@ class RedisLog:
             "owner", encode_caller(stream.owner), "request", encode_request(request), "created", stream.created_s,
             "dialect", dialect, "provider", provider, "ends", _dump_ends(stream.lineage.ends),
         ]  # fmt: skip
+        if stream.credential:
+            meta += ("credential", stream.credential)
         head = (stream.epoch, producer.instance, last, ttl_s, ttl_s + self._tombstone_s, ENTRIES_MAX, len(meta) // 2)
         batch.run(self._write, self._both(stream.sid), [*head, *meta, *words_of(pieces)])
 
@@ -279,6 +282,7 @@ def _found(sid: str, meta: Mapping[bytes, bytes], entries: list[Entry]) -> Found
             at=meta[b"at"].decode(),
             dialect=meta[b"dialect"].decode(),
             provider=meta[b"provider"].decode(),
+            credential=meta.get(b"credential", b"").decode(),
             entries=entries,
         )
     except (KeyError, ValueError, AttributeError) as error:
