@@ -49,7 +49,7 @@ class OpenAIRoutes:
     async def complete(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/chat/completions`."""
         arrived = time.monotonic()
-        visitor = await self._callers.visitor(request)
+        visitor = await self._callers.visitor(request, tickets=True)
         body = await read_json_body(request, self._body_s)
         asked, streamed = self._dialect.read(body)
         visitor, asked = self._callers.asking(visitor, asked)
