@@ -101,3 +101,38 @@ def test_only_a_backends_ticket_reads_what_nobody_in_particular_opened(credentia
     assert ticket.may_read_what(Caller("acme")) is reads
     assert ticket.may_read_what(Caller("acme", "alice"))
     assert not ticket.may_read_what(Caller("acme", "bob"))
+
+
+COMPLETION = {"model": "local", "messages": [{"role": "user", "content": "hi"}]}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_used_ticket_completes_nothing_more(client: aiohttp.ClientSession, streamed: bool) -> None:
+    """The OpenAI dialect cannot come back to a stream: 403 in its own words, and never a fault of ours."""
+    shows = {"Authorization": f"Ticket {await ticket_of(client, ALICE)}"}
+    body = {**COMPLETION, "stream": streamed}
+    assert (await see(client, "POST", "/v1/chat/completions", headers=shows, json=body)).status == 200
+    again = await see(client, "POST", "/v1/chat/completions", headers=shows, json=body)
+    assert (again.status, again.json()["error"]["code"]) == (403, "FORBIDDEN")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/v1/chat/completions", COMPLETION), ("/stream", QUESTION)], ids=["openai", "native"]
+)
+async def test_a_ticket_that_joins_by_a_key_is_used_for_that_stream(
+    client: aiohttp.ClientSession, path: str, body: dict[str, Any]
+) -> None:
+    """And opens no other from then on; whoever asked with the ticket joins its own stream again by its own key."""
+    names = {**ALICE, "X-Session-Id": "conv-2", "Idempotency-Key": "k1"}
+    first = await see(client, "POST", path, headers=names, json=body)
+    ticket = await ticket_of(client, ALICE, session_id="conv-2")
+    keyed = {"Authorization": f"Ticket {ticket}", "Idempotency-Key": "k1"}
+    for _ in range(2):
+        joined = await see(client, "POST", path, headers=keyed, json=body)
+        assert (joined.status, joined.headers["X-Stream-Id"]) == (200, first.headers["X-Stream-Id"])
+    other = await see(client, "GET", f"/stream?query=other&ticket={ticket}")
+    assert other.headers["X-Stream-Id"] == first.headers["X-Stream-Id"]
+    spent = {"Authorization": f"Ticket {await ticket_of(client, ALICE, session_id='conv-2')}"}
+    assert (await see(client, "POST", "/stream", headers=spent, json=QUESTION)).status == 200
+    foreign = await see(client, "POST", path, headers={**spent, "Idempotency-Key": "k1"}, json=body)
+    assert foreign.headers.get("X-Stream-Id") != first.headers["X-Stream-Id"]
