@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gateway.admission import keys
 from gateway.admission.tenant import OPEN, Limits, Tenant
 from gateway.admission.tenants_file import Entry, TenantsError, is_world_readable, load_tenants
+from gateway.admission.visitor import KEY
 
 if TYPE_CHECKING:
     from gateway.admission.tokens import Claims, TokenRule
@@ -48,7 +49,7 @@ class Tenants:
         for number, digest in enumerate(entry.digests):
             if digest in self._by_digest:
                 raise TenantsError(f"{where}.keys.{number}: this key stands in the file already")
-            grant = Grant(tenant, self._credential("key", tenant, digest[:16]))
+            grant = Grant(tenant, self._credential(KEY, tenant, digest[:16]))
             self._by_digest[digest] = (digest, grant)
         if entry.public_hash:
             if entry.public_hash in self._by_hash:

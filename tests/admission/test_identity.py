@@ -239,14 +239,6 @@ async def test_a_ticket_ends_with_what_it_was_made_by(desk: Desk, tmp_path: Path
     assert (await desk.identity.identify(shown(ticket=other))).tenant.name == "rival"
 
 
-async def test_a_ticket_makes_no_tickets(desk: Desk) -> None:
-    """Else thirty seconds would last for ever."""
-    ticket = await ticket_of(desk, bearer(ACME_KEY))
-    with pytest.raises(GatewayError) as refused:
-        await ticket_of(desk, {}, ticket=ticket)
-    assert refused.value.code is Code.FORBIDDEN
-
-
 async def test_a_ticket_reads_the_stream_that_it_opened_and_no_other(desk: Desk) -> None:
     """Not even another one of the same user; an unused one is used by attaching."""
     alice = Caller("acme", "alice", SESSION)
