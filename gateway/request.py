@@ -180,5 +180,7 @@ def plain_text(content: Any) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list):
-        return " ".join(str(part["text"]) for part in content if isinstance(part, dict) and "text" in part)
+        return " ".join(
+            str(part["text"]) for part in content if isinstance(part, dict) and part.get("text") is not None
+        )
     return ""

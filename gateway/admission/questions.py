@@ -96,10 +96,14 @@ def _within(value: Any) -> int:
 
 
 def _is_unclean(content: Any) -> bool:
-    if isinstance(content, str):
-        # Printable text, which is most of it, holds nothing unwanted, and is told faster.
-        return not content.isprintable() and _UNWANTED.search(content) is not None
-    return isinstance(content, list) and any(_is_unclean(part.get("text")) for part in content)
+    if isinstance(content, list):
+        return any(_is_unclean_text(part.get("text")) for part in content)
+    return _is_unclean_text(content)
+
+
+def _is_unclean_text(text: Any) -> bool:
+    # Printable text, which is most of it, holds nothing unwanted, and is told faster.
+    return isinstance(text, str) and not text.isprintable() and _UNWANTED.search(text) is not None
 
 
 def _cleaned(message: Json) -> Json:
@@ -109,7 +113,7 @@ def _cleaned(message: Json) -> Json:
     if isinstance(content, str):
         return {**message, "content": _UNWANTED.sub("", content)}
     parts = [
-        {**part, "text": _UNWANTED.sub("", part["text"])} if _is_unclean(part.get("text")) else part
+        {**part, "text": _UNWANTED.sub("", part["text"])} if _is_unclean_text(part.get("text")) else part
         for part in content or ()
     ]
     return {**message, "content": parts}

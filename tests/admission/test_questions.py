@@ -91,6 +91,13 @@ def test_what_nobody_types_is_taken_out(unwanted: str) -> None:
     assert asked.messages[0]["content"] == dirty
 
 
+@pytest.mark.parametrize("text", [["x"], [{"text": "\0"}], {"text": "\0"}, 5, None])
+def test_what_is_no_text_is_not_cleaned(text: Any) -> None:
+    """Nor does it break anything: whether it may stand there is its dialect's to say."""
+    asked = question(messages=said([{"type": "text", "text": text}]))
+    assert QUESTIONS.accept(asked, OPEN, "native") is asked
+
+
 @pytest.mark.parametrize(
     "text",
     [
