@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 
 ACTOR_MAX = 64
 FAILURES_MAX, FAILURES_S = 10, 10.0
-"""So many wrong tokens in so many seconds; after them a wrong one is told 429 for the rest, and the right one is let in:
-what keeps guessing hopeless is the length of the token, and nobody may keep the operator out.
+"""So many wrong tokens in so many seconds; after them a wrong one is told 429 for the rest. The right one is let in all
+the same: what keeps guessing hopeless is the length of the token, and nobody may keep the operator out.
 """
 
 BODY_MAX = 256 * 1024
