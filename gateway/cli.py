@@ -166,7 +166,7 @@ async def _run(settings: Settings, handler: logs.QueuedLines) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, gateway.stop)
-    loop.add_signal_handler(signal.SIGHUP, gateway.tenants.reload)
+    loop.add_signal_handler(signal.SIGHUP, gateway.tenants.reload_soon)
     for name in _unheard():
         log.warning("%s is set, but this version does not act on it", name)
     # What is alive now lives as long as the process: the collector need not look at it again and again.

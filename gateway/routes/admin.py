@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from hmac import compare_digest
 from typing import Any
 
@@ -27,7 +27,7 @@ the same: what keeps guessing hopeless is the length of the token, and nobody ma
 
 BODY_MAX = 256 * 1024
 
-Reload = Callable[[], str]
+Reload = Callable[[], Awaitable[str]]
 """Reads the tenants again. Empty where that went well; else what is wrong, and everything is as before."""
 
 
@@ -118,7 +118,7 @@ class AdminRoutes:
     async def reload(self, request: web.Request) -> web.Response:
         """`POST /admin/tenants/reload`: read the tenants again; a file that is wrong changes nothing."""
         log.info("the tenants are read again", extra={"actor": _actor(request)})
-        problem = self._reload_tenants()
+        problem = await self._reload_tenants()
         if problem:
             raise GatewayError(Code.INVALID_REQUEST, problem)
         return _json({"reloaded": True})
