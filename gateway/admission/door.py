@@ -54,7 +54,7 @@ class Door:
         if tenant.caps is not None:
             asked = replace(asked, caps=caps_for(self._caps, tenant))
         if visitor.credential:
-            asked = replace(asked, credential=visitor.credential)
+            asked = replace(asked, credential=visitor.credential, clients=self._charges.clients_of(visitor))
         if asked.preferences is None and stored is None and tenant.preferences is None:
             return asked
         return preferring(asked, stored, tenant.preferences)
@@ -74,4 +74,5 @@ class Door:
         """Leave to go on with a stream that another process began for this visitor."""
         if not self.counts(visitor):
             return FREE
-        return self._room.adopt(stream, self._charges.of(visitor), visitor.tenant.priority, visitor.credential)
+        charge = self._charges.of(visitor, stream.request.clients)
+        return self._room.adopt(stream, charge, visitor.tenant.priority, visitor.credential)
