@@ -20,8 +20,8 @@ class WaitingRoom:
     """Gives permits: at once where there are slots, else in turn.
 
     `slots` are this process's own (0: no end of them). At most `max_waiting` wait, each for at most `patience_s`
-    seconds, and after `premium_run` of a higher class one of a lower one goes in. Where there are several `tenants` each
-    may have as many places as it leaves free for others: one alone half of them, two a third each.
+    seconds, and after `premium_run` of a higher class one of a lower one goes in. Where there are several `tenants`
+    each may have as many places as it leaves free for others: one alone half of them, two a third each.
     """
 
     def __init__(
