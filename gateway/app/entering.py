@@ -66,6 +66,7 @@ class Entering:
             max_waiting=queue.max_waiting,
             patience_s=queue.patience_s,
             premium_run=queue.premium_run,
+            tenants=lambda: len(registry.now),
             standings=standings,
             metrics=metrics,
         )
