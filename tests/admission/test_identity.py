@@ -173,26 +173,57 @@ async def test_a_credential_in_a_query_is_refused_even_if_it_is_good(desk: Desk,
 
 
 async def test_who_fails_too_often_is_not_even_looked_at(desk: Desk) -> None:
-    """429 and a time to wait; other addresses, and those who show nothing at all, are not counted in."""
-    for _ in range(FAILURES_MAX):
-        assert await code_of(desk, shown()) is Code.UNAUTHENTICATED
+    """429 and a time to wait, before any signature is checked; other addresses are not counted in."""
     for _ in range(FAILURES_MAX):
         assert await code_of(desk, shown(bearer(new_key()))) is Code.UNAUTHENTICATED
-    with pytest.raises(GatewayError) as refused:
-        await desk.identity.identify(shown(bearer(ACME_KEY)))
-    assert (refused.value.code, refused.value.retry_after_s) == (Code.RATE_LIMITED, 60)
-    assert await desk.identity.identify(shown(bearer(ACME_KEY), peer="203.0.113.8"))
+    for headers in (bearer(new_key()), {"X-API-Key": new_key()}, bearer(token())):
+        with pytest.raises(GatewayError) as refused:
+            await desk.identity.identify(shown(headers))
+        assert (refused.value.code, refused.value.retry_after_s) == (Code.RATE_LIMITED, 60)
+    assert await desk.identity.identify(shown(bearer(token()), peer="203.0.113.8"))
     desk.clock.advance(61)
-    assert await desk.identity.identify(shown(bearer(ACME_KEY)))
+    assert await desk.identity.identify(shown(bearer(token())))
+
+
+async def test_a_good_key_a_ticket_and_a_public_hash_never_wait_for_what_others_showed(desk: Desk) -> None:
+    """A backend's users, or a neighbour behind the same address, must not be able to shut it out."""
+    ticket = await ticket_of(desk, bearer(ACME_KEY), user_id="alice")
+    for _ in range(FAILURES_MAX):
+        assert await code_of(desk, shown(bearer(new_key()))) is Code.UNAUTHENTICATED
+    for headers, query in (
+        (bearer(ACME_KEY), {}),
+        ({"X-API-Key": ACME_KEY}, {}),
+        ({}, {"ticket": ticket}),
+        (HASHED, {"session_id": SESSION}),
+    ):
+        assert (await desk.identity.identify(shown(headers, **query))).tenant.name == "acme"
+
+
+NO_GUESSES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
+    "nothing": ({}, {}),
+    "a token whose time is over": (bearer(BAD["expired"]), {}),
+    "a ticket that is none, which any page can have a browser show": ({}, {"ticket": "x"}),
+    "a ticket in a header": ({"Authorization": "Ticket x"}, {}),
+    "a public hash that is none": ({}, {"tenant_hash": "x"}),
+}
+
+
+@pytest.mark.parametrize("name", NO_GUESSES)
+async def test_what_is_no_guess_at_a_secret_shuts_nobody_out(desk: Desk, name: str) -> None:
+    """It is refused as often as it comes, and not counted."""
+    headers, query = NO_GUESSES[name]
+    for _ in range(FAILURES_MAX + 5):
+        assert await code_of(desk, shown(headers, **query)) is Code.UNAUTHENTICATED
+    assert await desk.identity.identify(shown(bearer(token())))
 
 
 async def test_failures_count_for_the_client_behind_a_trusted_proxy(desk: Desk) -> None:
     """Not for the proxy, behind which everybody else is too; and nobody can blame another by a header of its own."""
     for _ in range(FAILURES_MAX):
         await code_of(desk, shown(bearer(new_key()), peer="10.0.0.1", forwarded="6.6.6.6, 198.51.100.1"))
-    assert await code_of(desk, shown(bearer(ACME_KEY), peer="10.0.0.1", forwarded="198.51.100.1")) is Code.RATE_LIMITED
-    assert await desk.identity.identify(shown(bearer(ACME_KEY), peer="10.0.0.1", forwarded="6.6.6.6"))
-    assert await desk.identity.identify(shown(bearer(ACME_KEY), peer="10.0.0.1"))
+    assert await code_of(desk, shown(bearer(token()), peer="10.0.0.1", forwarded="198.51.100.1")) is Code.RATE_LIMITED
+    assert await desk.identity.identify(shown(bearer(token()), peer="10.0.0.1", forwarded="6.6.6.6"))
+    assert await desk.identity.identify(shown(bearer(token()), peer="10.0.0.1"))
 
 
 async def test_names_that_are_none_are_refused(desk: Desk) -> None:
