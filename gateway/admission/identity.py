@@ -7,7 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from gateway.admission.addresses import Proxies, all_here, is_here
 from gateway.admission.attempts import Attempts, StaleError
-from gateway.admission.origins import is_same_origin
+from gateway.admission.origins import is_foreign, is_local_name, is_same_origin
 from gateway.admission.tenant import OPEN, OPEN_NAME
 from gateway.admission.tenants import Registry, Tenants
 from gateway.admission.tickets import Tickets, TicketUsedError
@@ -63,7 +63,8 @@ class Identity:
         tenants = self._registry.now
         address = self._proxies.client(shown.peer, shown.forwarded)
         if tenants.is_open:
-            return _open(shown, address)
+            proxied = bool(shown.forwarded) and self._proxies.trusts_peer(shown.peer)
+            return _open(shown, address, proxied=proxied)
         visitor = await self._known(tenants, shown, address)
         if visitor is None:
             raise GatewayError(Code.UNAUTHENTICATED, headers=CHALLENGE)
@@ -156,15 +157,22 @@ def check_session(visitor: Visitor) -> None:
         )
 
 
-def _open(shown: Shown, address: str) -> Visitor:
-    """Anybody on this machine; but no page of another server in a browser on it."""
+def _open(shown: Shown, address: str, *, proxied: bool) -> Visitor:
+    """Anybody on this machine; but no page of another server in a browser on it, under whatever name it asks.
+
+    `proxied` says that a proxy that is trusted has passed it on: which names lead here is that one's to say.
+    """
     if not is_here(address) or (shown.forwarded and not all_here(shown.forwarded)):
         raise GatewayError(Code.FORBIDDEN, "only this machine is served until tenants are configured")
-    origin = shown.headers.get("Origin")
-    if origin is not None:
-        site = shown.headers.get("Sec-Fetch-Site", "")
-        if not is_same_origin(origin, shown.host, site, proxied=bool(shown.forwarded)):
-            raise GatewayError(Code.ORIGIN_NOT_ALLOWED)
+    if not (proxied or is_local_name(shown.host)) and shown.peer:
+        raise GatewayError(Code.FORBIDDEN, "only localhost is served until tenants are configured")
+    origin, site = shown.headers.get("Origin"), shown.headers.get("Sec-Fetch-Site", "")
+    if origin is None:
+        foreign = is_foreign(site)
+    else:
+        foreign = not is_same_origin(origin, shown.host, site, proxied=bool(shown.forwarded))
+    if foreign:
+        raise GatewayError(Code.ORIGIN_NOT_ALLOWED)
     user, session = _name(shown, "user_id", "X-User-Id"), _name(shown, "session_id", "X-Session-Id")
     return Visitor(OPEN, Caller(OPEN_NAME, user, session), address)
 

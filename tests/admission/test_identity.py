@@ -39,7 +39,7 @@ def desk(tmp_path: Path) -> Desk:
 
 def shown(headers: dict[str, str] | None = None, peer: str = PEER, forwarded: str = "", **query: str) -> Shown:
     """A request with these."""
-    return Shown(headers or {}, query, peer, forwarded, "gateway.example")
+    return Shown(headers or {}, query, peer, forwarded, "localhost:8080")
 
 
 async def code_of(desk: Desk, what: Shown) -> Code:
@@ -350,11 +350,11 @@ async def test_the_open_tenant_is_for_this_machine(open_desk: Desk, peer: str, f
 @pytest.mark.parametrize(
     ("headers", "served"),
     [
-        ({"Origin": "http://gateway.example"}, True),
+        ({"Origin": "http://localhost:8080"}, True),
         ({"Origin": "http://evil.example"}, False),
         ({"Origin": "null"}, False),
-        ({"Origin": "http://gateway.example", "Sec-Fetch-Site": "cross-site"}, False),
-        ({"Origin": "http://gateway.example:81", "Sec-Fetch-Site": "same-origin"}, True),
+        ({"Origin": "http://localhost:8080", "Sec-Fetch-Site": "cross-site"}, False),
+        ({"Origin": "http://localhost:81", "Sec-Fetch-Site": "same-origin"}, True),
     ],
 )
 async def test_the_open_tenant_is_for_the_gateways_own_page(
@@ -365,3 +365,50 @@ async def test_the_open_tenant_is_for_the_gateways_own_page(
         assert await open_desk.identity.identify(shown(headers, "127.0.0.1"))
     else:
         assert await code_of(open_desk, shown(headers, "127.0.0.1")) is Code.ORIGIN_NOT_ALLOWED
+
+
+@pytest.mark.parametrize(
+    ("host", "peer", "forwarded", "served"),
+    [
+        ("localhost", "127.0.0.1", "", True),
+        ("LocalHost:8080", "127.0.0.1", "", True),
+        ("127.0.0.1:8080", "127.0.0.1", "", True),
+        ("127.8.0.1", "127.0.0.1", "", True),
+        ("[::1]:8080", "::1", "", True),
+        ("[::1]", "::1", "", True),
+        ("", "127.0.0.1", "", True),
+        ("evil.example:8080", "127.0.0.1", "", False),
+        ("evil.example", "127.0.0.1", "127.0.0.1", False),
+        ("localhost.evil.example", "127.0.0.1", "", False),
+        ("127.0.0.1.evil.example", "127.0.0.1", "", False),
+        ("192.0.2.1", "127.0.0.1", "", False),
+        ("0.0.0.0:8080", "127.0.0.1", "", False),
+        ("[::1].evil.example", "127.0.0.1", "", False),
+        ("chat.example", "", "", True),
+        ("chat.example", "", "127.0.0.1", True),
+    ],
+)
+async def test_the_open_tenant_answers_to_the_names_of_this_machine_only(
+    open_desk: Desk, host: str, peer: str, forwarded: str, served: bool
+) -> None:
+    """A name that its owner lets point here would make its pages ours; a browser reaches no unix socket but by a
+    proxy, and who claims to be one is none."""
+    what = Shown({"Sec-Fetch-Site": "same-origin"}, {}, peer, forwarded, host)
+    if served:
+        assert await open_desk.identity.identify(what)
+    else:
+        assert await code_of(open_desk, what) is Code.FORBIDDEN
+
+
+@pytest.mark.parametrize(
+    ("site", "served"), [("cross-site", False), ("same-site", False), ("same-origin", True), ("none", True)]
+)
+async def test_the_open_tenant_is_not_for_another_pages_images_and_links(
+    open_desk: Desk, site: str, served: bool
+) -> None:
+    """A browser sends them without an origin, and says so in a header that no page can write."""
+    what = shown({"Sec-Fetch-Site": site}, "127.0.0.1")
+    if served:
+        assert await open_desk.identity.identify(what)
+    else:
+        assert await code_of(open_desk, what) is Code.ORIGIN_NOT_ALLOWED

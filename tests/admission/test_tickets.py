@@ -44,7 +44,7 @@ async def opens(tickets: Tickets, sid: str) -> None:
 
 
 async def test_a_ticket_whose_opening_breaks_off_while_it_is_used_may_be_used_again() -> None:
-    """A browser that lost its connection comes back with the same URL, and must not find its ticket spent on nothing."""
+    """A browser that lost its connection comes back with the same URL, and must not find its ticket spent."""
     store = SlowTickets()
     tickets = Tickets(store)
     await store.keep("digest", Ticket("acme", "alice", None, "key:acme:0"))

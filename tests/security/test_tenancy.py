@@ -340,6 +340,28 @@ async def test_row_23_only_the_trusted_proxys_own_entry_counts(tmp_path: Path) -
         assert await status(new_key(), "198.51.100.1, 198.51.100.2") == 401
 
 
+async def test_a_name_that_somebody_lets_point_here_opens_nothing() -> None:
+    """Its pages are of the gateway's own origin for a browser (DNS rebinding); what is only looked at is shown."""
+    async with house() as gateway, aiohttp.ClientSession(gateway.urls[0]) as session:
+        port = gateway.urls[0].rpartition(":")[2]
+        rebound = {"Host": f"evil.example:{port}", "Sec-Fetch-Site": "same-origin"}
+        posted = {**rebound, "Origin": f"http://evil.example:{port}"}
+        for headers, method, path in (
+            (posted, "POST", "/stream"),
+            (rebound, "GET", "/sessions/x"),
+            (rebound, "GET", "/stream?query=hi"),
+            (rebound, "GET", "/v1/models"),
+        ):
+            seen = await see(session, method, path, headers=headers, json=QUESTION if method == "POST" else None)
+            code = seen.json()["error"]["code"] if path.startswith("/v1/") else seen.json()["code"]
+            assert (seen.status, code) == (403, "FORBIDDEN")
+        crossing = {"Sec-Fetch-Site": "cross-site"}
+        planted = await see(session, "GET", "/stream?query=hi&session_id=mine", headers=crossing)
+        assert (planted.status, planted.json()["code"]) == (403, "ORIGIN_NOT_ALLOWED")
+        for page in ("/", "/docs"):
+            assert (await see(session, "GET", page, headers=crossing)).status == 200
+
+
 async def test_the_open_tenant_is_not_open_to_those_behind_a_proxy() -> None:
     """A gateway that somebody put behind nginx without configuring tenants serves nobody but this machine."""
     async with house() as gateway, aiohttp.ClientSession(gateway.urls[0]) as session:
