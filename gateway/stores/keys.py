@@ -27,7 +27,10 @@ class Keys:
         self.likings = f"{prefix}:likings"
         """Sorted set: the names of all users' preferences, by the time at which they were said."""
         self.tickets_unused = f"{prefix}:{{tickets}}:unused"
-        """Sorted set: the names of tickets that wait to be used, each until the millisecond that is its score."""
+        """Sorted set: the names of tickets that wait to be used, each until the millisecond that is its score.
+
+        With `:` and a tenant behind it, the same of that tenant's.
+        """
         self.tickets_used = f"{prefix}:{{tickets}}:used"
         """Sorted set: the same of used ones."""
         self._log_of = f"{prefix}:{{%s}}:log"
