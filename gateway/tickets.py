@@ -29,7 +29,7 @@ class TicketStore(Protocol):
     """
 
     async def keep(self, digest: str, ticket: Ticket) -> None:
-        """Keep a new one. Raises `OVERLOADED` where too many wait to be used, of all or of its tenant, and `STORE_AWAY`."""
+        """Keep a new one. Raises `OVERLOADED` where too many wait, of all or of its tenant's, and `STORE_AWAY`."""
 
     async def find(self, digest: str) -> Ticket | None:
         """The ticket, while it is good. Raises `STORE_AWAY`."""

@@ -13,7 +13,6 @@ from gateway.dialects.fields import Name, parse_object, validate
 from gateway.routes.bodies import read_json_body
 from gateway.routes.callers import Callers
 
-
 Count = Callable[[Visitor], Awaitable[None]]
 """Counts a ticket for somebody. Raises `RATE_LIMITED` where that is one too many."""
 
