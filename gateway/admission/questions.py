@@ -22,42 +22,12 @@ _TYPES = _PAYLOADS | {"text", "refusal", "function", "content", "json_schema", "
 _TYPES |= {"object", "array", "string", "number", "integer", "boolean", "null"}
 """What the API and its schemas call things; any other type may be text that goes by that name."""
 
-_NAMES = frozenset(
-    [
-        "role",
-        "content",
-        "name",
-        "type",
-        "text",
-        "refusal",
-        "id",
-        "function",
-        "arguments",
-        "tool_calls",
-        "tool_call_id",
-        "image_url",
-        "input_audio",
-        "file",
-        "url",
-        "detail",
-        "data",
-        "format",
-        "file_data",
-        "file_id",
-        "filename",
-        "description",
-        "parameters",
-        "properties",
-        "required",
-        "items",
-        "enum",
-        "strict",
-        "additionalProperties",
-        "json_schema",
-        "schema",
-        "include_usage",
-    ]
-)
+_USUAL = """
+    role content name type text refusal id function arguments tool_calls tool_call_id image_url input_audio file
+    url detail data format file_data file_id filename description parameters properties required items enum strict
+    additionalProperties json_schema schema include_usage
+"""
+_NAMES = frozenset(_USUAL.split())
 """Names of fields that cost nothing; of the rest, which the caller made up, each character counts."""
 
 Json = dict[str, Any]

@@ -64,7 +64,7 @@ class _Features(_Table):
 
 
 class _Limits(_Table):
-    window_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
+    window_s: Annotated[float, Field(ge=0.1, le=86_400)] = 60.0
     requests: Count = 0
     requests_per_user: Count = 0
     requests_per_session: Count = 0

@@ -16,10 +16,10 @@ from gateway.admission.tenants import Registry
 from gateway.admission.visitor import Visitor
 from gateway.admission.waiting import WaitingRoom
 from gateway.app.answers import caps_by
-from gateway.app.tenancy import NO_MORE
 from gateway.errors import Code, GatewayError
 from gateway.hub import Hub
 from gateway.limits import Limiter
+from gateway.routes.readings import NO_MORE
 from gateway.settings import Limits, Settings
 from gateway.stores.courier import Courier
 from gateway.stores.keys import Keys
@@ -67,6 +67,7 @@ class Entering:
             max_waiting=queue.max_waiting,
             patience_s=queue.patience_s,
             premium_run=queue.premium_run,
+            tenants=lambda: len(registry.now),
             standings=standings,
             metrics=metrics,
         )

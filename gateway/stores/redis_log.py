@@ -81,6 +81,7 @@ class Found(NamedTuple):
     provider: str
     entries: list[Entry]
     credential: str = ""
+    clients: tuple[str, ...] = ()
 
     @property
     def gone(self) -> bool:
@@ -151,6 +152,8 @@ class RedisLog:
         ]  # fmt: skip
         if stream.credential:
             meta += ("credential", stream.credential)
+        if stream.clients:
+            meta += ("clients", orjson.dumps(stream.clients))
         head = (stream.epoch, producer.instance, last, ttl_s, ttl_s + self._tombstone_s, ENTRIES_MAX, len(meta) // 2)
         batch.run(self._write, self._both(stream.sid), [*head, *meta, *words_of(pieces)])
 
@@ -283,6 +286,7 @@ def _found(sid: str, meta: Mapping[bytes, bytes], entries: list[Entry]) -> Found
             dialect=meta[b"dialect"].decode(),
             provider=meta[b"provider"].decode(),
             credential=meta.get(b"credential", b"").decode(),
+            clients=tuple(map(str, orjson.loads(meta.get(b"clients", b"[]")))),
             entries=entries,
         )
     except (KeyError, ValueError, AttributeError) as error:

@@ -72,6 +72,7 @@ WRONG = {
     "[tenants.a.limits]\nrequests = -1": "tenants.a.limits.requests",
     "[tenants.a.limits]\nrequests = '5'": "tenants.a.limits.requests",
     "[tenants.a.limits]\nwindow_s = 0": "tenants.a.limits.window_s",
+    "[tenants.a.limits]\nwindow_s = 1e-7": "tenants.a.limits.window_s",
     "[tenants.a.features]\nstreaming_percent = 101": "tenants.a.features.streaming_percent",
     "[tenants.a.caps]\nwords = -1": "tenants.a.caps.words",
     "[tenants.a.preferences]\nupdates = 'SECRET'": "tenants.a.preferences.updates",
