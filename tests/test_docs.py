@@ -226,6 +226,7 @@ def test_every_key_in_redis_is_in_the_table() -> None:
     built |= {keys.idempotency(owner, "k"), keys.mine(owner), keys.orphans(owner, "s")}
     built |= {keys.window("ip", "w", 60), keys.slots("tenant", "t"), keys.budget("tenant", "t", 1)}
     built |= {keys.session(owner, "s"), keys.liking(owner), keys.ticket("DIGEST")}
+    built |= {keys.sessions_of("t"), keys.likings_of("t")}
     verbs = [name for name in vars(Keys) if not name.startswith("_")]
     assert len(built) == len(verbs) + len(plain)
     listed = set(table("operations.md", "Key", "Type", "Holds", "Kept"))

@@ -23,6 +23,7 @@ EXPOSED = ", ".join(
         "RateLimit",
         "RateLimit-Policy",
         "X-Request-Id",
+        "X-Variant",
     )
 )
 """Headers of an answer that a page of another origin may read."""

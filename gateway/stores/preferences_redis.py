@@ -11,7 +11,9 @@ from gateway.stores.sessions_redis import ask
 
 
 class RedisPreferences:
-    """A PreferenceStore over Redis: of `max_users`, half of them of one tenant, each kept for `ttl_s` seconds after it was said."""
+    """A PreferenceStore over Redis: of `max_users`, at most half of one tenant; each kept for `ttl_s` seconds after it
+    was said.
+    """
 
     def __init__(self, courier: Courier, keys: Keys, *, max_users: int, ttl_s: float) -> None:
         self._courier = courier

@@ -25,8 +25,7 @@ class Roster:
     def note(self, batch: Batch, name: str, own: str) -> None:
         """One command: `name` is the newest now, also in `own`, the key of its tenant. Its answer goes to `forget`."""
         now = self._clock()
-        words: list[Word] = [name, f"{now:.3f}", f"{now - self._ttl_s:.3f}"]
-        words += (self._max_names, share_of(self._max_names))
+        words: list[Word] = [name, f"{now:.6f}", f"{now - self._ttl_s:.6f}", self._max_names, share_of(self._max_names)]
         batch.run(self._enroll, [self._key, own], words)
 
     @staticmethod

@@ -58,7 +58,9 @@ class MemorySessions:
 
 
 class MemoryPreferences:
-    """A PreferenceStore for one process: of `max_users`, half of them of one tenant, each kept for `ttl_s` seconds after it was said."""
+    """A PreferenceStore for one process: of `max_users`, at most half of one tenant; each kept for `ttl_s` seconds
+    after it was said.
+    """
 
     def __init__(self, *, max_users: int, ttl_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._shelf: Shelf[tuple[str, str | None], Preferences] = Shelf(

@@ -31,12 +31,14 @@ _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 an IPv4 one, unique local, link-local and multicast ones."""
 
 _NOT_PUBLIC: tuple[Network, ...] = (
+    ipaddress.IPv4Network("168.63.129.16/32"),  # Of every machine of Azure its host: secrets, DNS, health.
+    ipaddress.IPv4Network("192.0.0.0/24"),  # Protocols' own, some of them global (RFC 6890).
     ipaddress.IPv4Network("192.88.99.0/24"),  # Relays of 6to4 (RFC 7526).
     ipaddress.IPv6Network("2001::/23"),  # Protocols' own, Teredo among them (RFC 2928, RFC 4380).
     ipaddress.IPv6Network("2002::/16"),  # 6to4: holds an IPv4 address (RFC 3056).
     ipaddress.IPv6Network("3fff::/20"),  # Documentation (RFC 9637).
 )
-"""What the standard library takes, or has taken, for global."""
+"""What the standard library takes, or has taken, for global, and must not be sent to all the same."""
 
 
 class Guard:

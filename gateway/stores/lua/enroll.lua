@@ -19,6 +19,6 @@ end
 
 -- The tenant's first: what is too much of one must not push out what is another's.
 note(KEYS[2], ARGV[5])
-redis.call('EXPIRE', KEYS[2], math.ceil(ARGV[2] - ARGV[3]))
+redis.call('PEXPIRE', KEYS[2], math.floor((ARGV[2] - ARGV[3]) * 1000 + 0.5))
 note(KEYS[1], ARGV[4])
 return names
