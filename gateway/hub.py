@@ -123,6 +123,7 @@ class Hub:
                 permit = await admit(sid)
             lineage = EXACT if pipeline.exact else FIRST_EPOCH
             stream = Stream(sid, request, caller, self._bounds, dialect=dialect, lineage=lineage)
+            stream.credential, stream.clients = permit.credential, permit.clients
             # Before it is kept: later the store might refuse it, and nobody would ever end the stream.
             stream.aside(opened(request))
             await self._store.create(stream)

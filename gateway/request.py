@@ -110,18 +110,14 @@ class StreamRequest:
     caps: Caps | None = None
     preferences: Preferences | None = None
     variant: str = ""
-    credential: str = ""
-    """What its caller showed at the door, by a name that is no secret; it must be good for whoever goes on with it."""
-    clients: tuple[str, ...] = ()
-    """The names under which its caller's streams are counted: whoever goes on with it knows not where it came from."""
 
     def fingerprint(self) -> bytes:
         """A digest of the whole request: equal for equal questions, whatever the spelling of the body.
 
         What becomes of the answer when nobody reads it is no part of the question: a client that cannot stream any
-        more may ask the same for a plain answer. Nor is what its caller showed, or where it came from.
+        more may ask the same for a plain answer.
         """
-        question = replace(self, on_disconnect=OnDisconnect.GRACE, credential="", clients=())
+        question = replace(self, on_disconnect=OnDisconnect.GRACE)
         return hashlib.sha256(orjson.dumps(question, option=orjson.OPT_SORT_KEYS)).digest()
 
     def size(self) -> int:

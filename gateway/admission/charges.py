@@ -59,23 +59,23 @@ class Charges:
             # Of all tenants together: somebody who holds several keys is still one machine.
             windows += (Window("ip", group(visitor.address), limits.requests_per_ip, limits.window_s),)
         if limits.concurrent_per_client:
-            for client in clients or self.clients_of(visitor):
-                slots += (Slots("client", f"{tenant.name}/{client}", limits.concurrent_per_client, False),)
+            for who in clients or self._clients_of(visitor):
+                slots += (Slots("client", who, limits.concurrent_per_client, False),)
         return Charge(windows, slots, plan.budgets)
 
-    def clients_of(self, visitor: Visitor) -> tuple[str, ...]:
+    def _clients_of(self, visitor: Visitor) -> tuple[str, ...]:
         """One client among a tenant's: its user, else its session, else where it comes from.
 
         A stranger makes up as many sessions as it likes: it is where it comes from too.
         """
-        user, session, address = visitor.caller.user, visitor.caller.session, visitor.address
+        name, user, session = visitor.tenant.name, visitor.caller.user, visitor.caller.session
         if user is not None:
-            return (f"user/{user}",)
+            return (f"{name}/user/{user}",)
         if session is None:
-            return (f"address/{group(address)}",)
-        if visitor.credential.startswith(PUBLIC) and address and not self._unlimited(address):
-            return f"session/{session}", f"address/{group(address)}"
-        return (f"session/{session}",)
+            return (f"{name}/address/{group(visitor.address)}",)
+        if visitor.credential.startswith(PUBLIC) and visitor.address and not self._unlimited(visitor.address):
+            return f"{name}/session/{session}", f"{name}/address/{group(visitor.address)}"
+        return (f"{name}/session/{session}",)
 
     def _plan(self, tenant: Tenant) -> "Plan":
         """What is the same for all of a tenant's questions."""

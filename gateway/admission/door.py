@@ -53,8 +53,6 @@ class Door:
         asked = self._rollout.prepare(visitor, asked, streamed=streamed)
         if tenant.caps is not None:
             asked = replace(asked, caps=caps_for(self._caps, tenant))
-        if visitor.credential:
-            asked = replace(asked, credential=visitor.credential, clients=self._charges.clients_of(visitor))
         if asked.preferences is None and stored is None and tenant.preferences is None:
             return asked
         return preferring(asked, stored, tenant.preferences)
@@ -74,5 +72,5 @@ class Door:
         """Leave to go on with a stream that another process began for this visitor."""
         if not self.counts(visitor):
             return FREE
-        charge, tenant = self._charges.of(visitor, stream.request.clients), visitor.tenant
+        charge, tenant = self._charges.of(visitor, stream.clients), visitor.tenant
         return self._room.adopt(stream, charge, tenant.priority, visitor.credential, tenant.name)

@@ -9,7 +9,7 @@ from gateway.errors import Code, GatewayError
 from gateway.flags import STREAMING, Flag, FlagStore, Subject, Variant, is_in, variant_for
 from gateway.request import StreamRequest
 
-_TWIN = "the same request with `Accept: application/json` gets the plain answer"
+_TWIN = "the same request with `Accept: application/json` (of an OpenAI client: without `stream`) gets the plain answer"
 
 
 class Rollout:

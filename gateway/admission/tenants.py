@@ -1,5 +1,6 @@
 """Tenants: all of them, found by what their callers show; and the one place that says which of them are in force."""
 
+import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gateway.admission import keys
 from gateway.admission.tenant import OPEN, Limits, Tenant
 from gateway.admission.tenants_file import Entry, TenantsError, is_world_readable, load_tenants
+from gateway.admission.visitor import KEY
 
 if TYPE_CHECKING:
     from gateway.admission.tokens import Claims, TokenRule
@@ -48,7 +50,7 @@ class Tenants:
         for number, digest in enumerate(entry.digests):
             if digest in self._by_digest:
                 raise TenantsError(f"{where}.keys.{number}: this key stands in the file already")
-            grant = Grant(tenant, self._credential("key", tenant, digest[:16]))
+            grant = Grant(tenant, self._credential(KEY, tenant, digest[:16]))
             self._by_digest[digest] = (digest, grant)
         if entry.public_hash:
             if entry.public_hash in self._by_hash:
@@ -106,7 +108,7 @@ def credential_of(kind: str, tenant: Tenant, name: str) -> str:
 
 
 class Registry:
-    """The tenants in force. They change all at once, or not at all.
+    """The tenants in force. They change all at once, or not at all, and only between two turns of the event loop.
 
     While there is no file, where it is `optional`, there is the open tenant; never again once there was one.
     `check` raises a TenantsError for a tenant that cannot be served; `on_change` is called with the new ones after each
@@ -129,21 +131,37 @@ class Registry:
         self._environment = environment
         self._check = check
         self.on_change = on_change
+        self._turn = asyncio.Lock()
+        self._begun: set[asyncio.Task[str]] = set()
         self.now = self._load()
         self._optional = optional and self.now.is_open
 
-    def reload(self) -> str:
-        """Read the file again. Empty where that went well; else what is wrong with it, and everything is as before."""
-        try:
-            found = self._load()
-        except TenantsError as error:
-            log.error("the tenants file was not taken: %s", error)
-            return str(error)
+    async def reload(self) -> str:
+        """Read the file again. Empty where that went well; else what is wrong with it, and everything is as before.
+
+        It is read and checked in a thread, since thousands of tenants take a second; and by one after the other, or
+        what was read first could be put in place of what was read last.
+        """
+        async with self._turn:
+            try:
+                found = await asyncio.to_thread(self._load)
+            except TenantsError as error:
+                log.error("the tenants file was not taken: %s", error)
+                return str(error)
+            self._put(found)
+        return ""
+
+    def reload_soon(self) -> None:
+        """The same for whoever cannot wait, as a signal; what came of it stands in the log."""
+        task = asyncio.get_running_loop().create_task(self.reload(), name="read tenants")
+        self._begun.add(task)
+        task.add_done_callback(self._begun.discard)
+
+    def _put(self, found: Tenants) -> None:
         self._optional = self._optional and found.is_open
         self.now = found
         log.info("tenants reloaded", extra={"tenants": len(found)})
         self.on_change(found)
-        return ""
 
     def _load(self) -> Tenants:
         if self._optional and not self._path.exists():

@@ -6,6 +6,9 @@ from typing import NamedTuple
 from gateway.admission.tenant import Tenant
 from gateway.request import Caller
 
+KEY = "key"
+"""The kind of credential that a tenant's own backend shows."""
+
 
 class Trust(StrEnum):
     """How far a visitor is believed about its user and session."""
@@ -36,8 +39,9 @@ class Visitor(NamedTuple):
     def may_read_what(self, owner: Caller) -> bool:
         """Whether it may attach to, or cancel, a stream of `owner`.
 
-        What a tenant's backend opened for nobody in particular is read by nobody but the backend.
+        What a tenant's backend opened for nobody in particular is read by nobody but the backend, and by the tickets
+        that it makes; nobody else gains anything by a ticket.
         """
-        if self.trust is Trust.BELIEVED or self.ticket:
+        if self.trust is Trust.BELIEVED or (self.ticket and self.credential.startswith(f"{KEY}:")):
             return self.caller.may_read_what(owner)
         return self.caller.opened(owner)

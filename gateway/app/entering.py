@@ -93,7 +93,7 @@ class Entering:
 
         Raises `UNAUTHENTICATED` where what its caller showed there is good no more.
         """
-        tenants, credential = self._registry.now, stream.request.credential
+        tenants, credential = self._registry.now, stream.credential
         tenant = tenants.named(stream.owner.tenant)
         if tenant is None or not tenants.honours(credential, tenant.name):
             raise GatewayError(Code.UNAUTHENTICATED, NO_MORE)

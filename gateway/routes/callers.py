@@ -27,6 +27,8 @@ EXPOSED = ", ".join(
 )
 """Headers of an answer that a page of another origin may read."""
 
+NO_TICKET = "a ticket is good for one stream, and for nothing else"
+
 
 class Callers:
     """Asks the door's identity who it is, for every route of streams."""
@@ -35,14 +37,20 @@ class Callers:
         self._identity = identity
         self._registry = registry
 
-    async def visitor(self, request: web.Request) -> Visitor:
-        """Who asks, by headers and query; see `Identity.identify` for what it raises."""
+    async def visitor(self, request: web.Request, *, tickets: bool = False) -> Visitor:
+        """Who asks, by headers and query; see `Identity.identify` for what it raises.
+
+        `FORBIDDEN` for one that shows a ticket, but where `tickets` are taken: for the stream that one is good for.
+        """
         headers = request.headers
         forwarded = ",".join(headers.getall("X-Forwarded-For")) if "X-Forwarded-For" in headers else ""
         shown = Shown(headers, request.query, request.remote or "", forwarded, headers.get("Host", ""))
         origins = self._registry.now.origins
         if not origins:
-            return await self._identity.identify(shown)
+            visitor = await self._identity.identify(shown)
+            if visitor.ticket and not tickets:
+                raise GatewayError(Code.FORBIDDEN, NO_TICKET)
+            return visitor
         carry(request, {"Vary": "Origin"})
         origin = headers.get("Origin")
         try:
@@ -54,11 +62,13 @@ class Callers:
             raise
         if origin in visitor.tenant.origins:
             _let_read(request, origin)
+        if visitor.ticket and not tickets:
+            raise GatewayError(Code.FORBIDDEN, NO_TICKET)
         return visitor
 
-    async def reader(self, request: web.Request) -> Visitor:
+    async def reader(self, request: web.Request, *, tickets: bool = False) -> Visitor:
         """The same of a request that has no body to say more. Raises `INVALID_REQUEST` as `asking` does."""
-        visitor = await self.visitor(request)
+        visitor = await self.visitor(request, tickets=tickets)
         check_session(visitor)
         return visitor
 

@@ -47,7 +47,7 @@ class FeedbackRoutes:
         An answer has one rating, its owner's: whoever else may read it speaks for the owner, under whatever name it
         gives. Comments are not kept. A rating counts once in each process that hears of it.
         """
-        visitor = await self._callers.reader(request)
+        visitor = await self._callers.reader(request, tickets=True)
         stream = await self._hub.find(request.match_info["sid"], visitor.caller)
         await self._callers.may_read(visitor, stream)
         rating = validate(_Body, parse_object(await read_json_body(request, self._body_s))).rating

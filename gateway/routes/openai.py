@@ -5,6 +5,7 @@ import time
 import orjson
 from aiohttp import web
 
+from gateway.admission.tickets import TicketUsedError
 from gateway.catalog import Catalog
 from gateway.delivery.http import Delivery, Reading
 from gateway.delivery.plain import answer_plainly
@@ -49,7 +50,7 @@ class OpenAIRoutes:
     async def complete(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/chat/completions`."""
         arrived = time.monotonic()
-        visitor = await self._callers.visitor(request)
+        visitor = await self._callers.visitor(request, tickets=True)
         body = await read_json_body(request, self._body_s)
         asked, streamed = self._dialect.read(body)
         visitor, asked = self._callers.asking(visitor, asked)
@@ -57,8 +58,15 @@ class OpenAIRoutes:
             raise GatewayError(
                 Code.INVALID_EVENT_ID, "streams of this dialect cannot be resumed; attach at /stream/{stream id}"
             )
-        entered = await self._entrance.open(request, asked, visitor, self._dialect, arrived=arrived, streamed=streamed)
+        try:
+            entered = await self._entrance.open(
+                request, asked, visitor, self._dialect, arrived=arrived, streamed=streamed
+            )
+        except TicketUsedError:
+            raise GatewayError(Code.FORBIDDEN, "the ticket has opened its stream; attach at /stream/{id}") from None
         stream = entered.stream
+        if entered.asked_at is None:
+            await self._callers.may_read(visitor, stream)
         with self._hub.reading(stream):
             if not streamed:
                 return await answer_plainly(stream, self._dialect)

@@ -76,7 +76,7 @@ class StreamRoutes:
     async def open_by_post(self, request: web.Request) -> web.StreamResponse:
         """`POST /stream`: a new stream, or one to come back to (`Last-Event-ID`, idempotency key)."""
         arrived = time.monotonic()
-        visitor = await self._callers.visitor(request)
+        visitor = await self._callers.visitor(request, tickets=True)
         dialect = self._dialect_of(request)
         plain = wants_plain(request)
         asked = self._native.parse(await read_json_body(request, self._body_s), _unread(dialect, plain=plain))
@@ -85,7 +85,7 @@ class StreamRoutes:
     async def open_by_get(self, request: web.Request) -> web.StreamResponse:
         """`GET /stream?query=…`: the same for EventSource, which cannot POST."""
         arrived = time.monotonic()
-        visitor = await self._callers.visitor(request)
+        visitor = await self._callers.visitor(request, tickets=True)
         fields = {name: value for name, value in request.query.items() if name not in CONTROLS}
         dialect = self._dialect_of(request)
         plain = wants_plain(request)
@@ -94,7 +94,7 @@ class StreamRoutes:
 
     async def attach(self, request: web.Request) -> web.StreamResponse:
         """`GET /stream/{sid}`: read a stream that exists, from `Last-Event-ID` on or from its beginning."""
-        visitor = await self._callers.reader(request)
+        visitor = await self._callers.reader(request, tickets=True)
         sid = request.match_info["sid"]
         dialect = self._dialect_of(request)
         place = place_of(request)
@@ -104,7 +104,7 @@ class StreamRoutes:
 
     async def cancel(self, request: web.Request) -> web.Response:
         """`DELETE /stream/{sid}`: end it as cancelled; idempotent."""
-        visitor = await self._callers.reader(request)
+        visitor = await self._callers.reader(request, tickets=True)
         sid = request.match_info["sid"]
         if visitor.trust is not Trust.BELIEVED:
             await self._callers.may_read(visitor, await self._hub.find(sid, visitor.caller))
@@ -115,8 +115,6 @@ class StreamRoutes:
     async def list(self, request: web.Request) -> web.Response:
         """`GET /streams`: the streams of the user or session that asks, in whatever process they are made."""
         visitor = await self._callers.reader(request)
-        if visitor.ticket:
-            raise GatewayError(Code.FORBIDDEN, "a ticket is good for one stream, not for a list of them")
         caller = visitor.caller
         if caller.user is None and caller.session is None:
             # A list of what nobody in particular opened would be a list of other people's streams.
@@ -126,7 +124,7 @@ class StreamRoutes:
 
     async def malformed(self, request: web.Request) -> web.StreamResponse:
         """A path that cannot be a stream's."""
-        await self._callers.visitor(request)
+        await self._callers.visitor(request, tickets=True)
         raise GatewayError(Code.INVALID_EVENT_ID, "a stream id is 22 letters and digits")
 
     async def _open(

@@ -13,7 +13,7 @@ from gateway.telemetry.jsonlines import JsonLines
 from tests.house import house, see
 from tests.journeys.wire import CHAT, SECRET, STREAM, answer_to, assert_refused, bare, post
 
-CPU_S = 0.05
+CPU_S = 0.5
 """What a refusal may cost: the house has no more than one core for all its streams."""
 
 MEGABYTE = 1024 * 1024
