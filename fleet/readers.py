@@ -13,7 +13,7 @@ TERMINAL = ("complete", "error")
 BROWSERS_RETRY_S = 2.0
 """What a client waits before it comes back, until it is told otherwise."""
 
-HEAD = "Host: gateway\r\nAccept: text/event-stream\r\nCache-Control: no-cache\r\n"
+HEAD = "Host: localhost\r\nAccept: text/event-stream\r\nCache-Control: no-cache\r\n"
 
 
 @dataclass(frozen=True, slots=True)

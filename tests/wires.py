@@ -95,7 +95,9 @@ class Scripted:
 
     async def join(self, dialect: str, sid: str) -> None:
         """One more reader of a stream, LIVE."""
-        self.request(b"GET /stream/%b?dialect=%b HTTP/1.1\r\nHost: gateway\r\n\r\n" % (sid.encode(), dialect.encode()))
+        self.request(
+            b"GET /stream/%b?dialect=%b HTTP/1.1\r\nHost: localhost\r\n\r\n" % (sid.encode(), dialect.encode())
+        )
         await settle()
 
     def request(self, data: bytes) -> None:
@@ -153,7 +155,7 @@ def question(dialect: str) -> bytes:
     """A request that opens a stream."""
     asked = {"model": "up-1", "messages": [{"role": "user", "content": "hi"}]}
     body = json.dumps({**asked, "stream": True} if dialect == "openai" else asked).encode()
-    head = f"POST {TARGETS[dialect]} HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n"
+    head = f"POST {TARGETS[dialect]} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     return b"%bContent-Length: %d\r\n\r\n%b" % (head.encode(), len(body), body)
 
 

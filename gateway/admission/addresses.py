@@ -39,7 +39,7 @@ class Proxies:
         Read from the right, where the nearest proxy writes: what stands left of the first address that is not trusted
         is a claim of whoever that is. A header that is no list of addresses says nothing.
         """
-        if not forwarded or not self._trusts_peer(peer):
+        if not forwarded or not self.trusts_peer(peer):
             return _plain(peer)
         client = _plain(peer)
         for word in reversed(forwarded.split(",")):
@@ -51,7 +51,8 @@ class Proxies:
                 break
         return client
 
-    def _trusts_peer(self, peer: str) -> bool:
+    def trusts_peer(self, peer: str) -> bool:
+        """Whether what comes by a socket with that `peer` is believed about where it comes from."""
         if not peer:
             return self._unix
         address = _parse(peer)

@@ -16,6 +16,10 @@ ADDRESSES_MAX = 10_000
 """Addresses remembered; beyond it those are forgotten that failed longest ago. About 1 kB each."""
 
 
+class StaleError(Exception):
+    """What was shown is good no more, but was: that is no guess."""
+
+
 class Attempts:
     """The times of the last failures of each address, in a sliding window."""
 

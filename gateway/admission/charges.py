@@ -6,7 +6,7 @@ from typing import NamedTuple
 from gateway.admission.addresses import group
 from gateway.admission.tenant import OPEN, Limits, Tenant
 from gateway.admission.visitor import Visitor
-from gateway.limits import Budget, Charge, Slots, Window
+from gateway.limits import CLIENT, Budget, Charge, Slots, Window
 
 EVERYBODY = "*"
 PUBLIC = "public:"
@@ -53,14 +53,15 @@ class Charges:
         if limits.requests_per_user and caller.user is not None:
             windows += (Window("user", f"{tenant.name}/{caller.user}", limits.requests_per_user, limits.window_s),)
         if limits.requests_per_session and caller.session is not None:
-            who = f"{tenant.name}/{caller.session}"
+            # Users may name their sessions alike.
+            who = f"{tenant.name}/{caller.user or ''}/{caller.session}"
             windows += (Window("session", who, limits.requests_per_session, limits.window_s),)
         if limits.requests_per_ip and visitor.address and not self._unlimited(visitor.address):
             # Of all tenants together: somebody who holds several keys is still one machine.
             windows += (Window("ip", group(visitor.address), limits.requests_per_ip, limits.window_s),)
         if limits.concurrent_per_client:
             for who in clients or self._clients_of(visitor):
-                slots += (Slots("client", who, limits.concurrent_per_client, False),)
+                slots += (Slots(CLIENT, who, limits.concurrent_per_client, False),)
         return Charge(windows, slots, plan.budgets)
 
     def _clients_of(self, visitor: Visitor) -> tuple[str, ...]:
@@ -68,14 +69,15 @@ class Charges:
 
         A stranger makes up as many sessions as it likes: it is where it comes from too.
         """
-        name, user, session = visitor.tenant.name, visitor.caller.user, visitor.caller.session
+        tenant, address = visitor.tenant.name, visitor.address
+        user, session = visitor.caller.user, visitor.caller.session
         if user is not None:
-            return (f"{name}/user/{user}",)
+            return (f"{tenant}/user/{user}",)
         if session is None:
-            return (f"{name}/address/{group(visitor.address)}",)
-        if visitor.credential.startswith(PUBLIC) and visitor.address and not self._unlimited(visitor.address):
-            return f"{name}/session/{session}", f"{name}/address/{group(visitor.address)}"
-        return (f"{name}/session/{session}",)
+            return (f"{tenant}/address/{group(address)}",)
+        if visitor.credential.startswith(PUBLIC) and address and not self._unlimited(address):
+            return f"{tenant}/session/{session}", f"{tenant}/address/{group(address)}"
+        return (f"{tenant}/session/{session}",)
 
     def _plan(self, tenant: Tenant) -> "Plan":
         """What is the same for all of a tenant's questions."""

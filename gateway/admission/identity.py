@@ -6,8 +6,8 @@ from typing import NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from gateway.admission.addresses import Proxies, all_here, is_here
-from gateway.admission.attempts import Attempts
-from gateway.admission.origins import is_same_origin
+from gateway.admission.attempts import Attempts, StaleError
+from gateway.admission.origins import is_foreign, is_local_name, is_same_origin
 from gateway.admission.tenant import OPEN, OPEN_NAME
 from gateway.admission.tenants import Registry, Tenants
 from gateway.admission.tickets import Tickets, TicketUsedError
@@ -63,10 +63,8 @@ class Identity:
         tenants = self._registry.now
         address = self._proxies.client(shown.peer, shown.forwarded)
         if tenants.is_open:
-            return _open(shown, address)
-        wait_s = self._attempts.wait_s(address)
-        if wait_s:
-            raise GatewayError(Code.RATE_LIMITED, "too many attempts that failed", retry_after_s=wait_s)
+            proxied = bool(shown.forwarded) and self._proxies.trusts_peer(shown.peer)
+            return _open(shown, address, proxied=proxied)
         visitor = await self._known(tenants, shown, address)
         if visitor is None:
             raise GatewayError(Code.UNAUTHENTICATED, headers=CHALLENGE)
@@ -74,22 +72,36 @@ class Identity:
         return speaks_for(visitor, _name(shown, "user_id", "X-User-Id"), _name(shown, "session_id", "X-Session-Id"))
 
     async def _known(self, tenants: Tenants, shown: Shown, address: str) -> Visitor | None:
-        """By the strongest of what is shown. What is not good is counted; to show nothing is no attempt."""
+        """By the strongest of what is shown."""
         scheme, _, secret = shown.headers.get("Authorization", "").partition(" ")
         kind, secret = scheme.lower(), secret.strip()
-        visitor: Visitor | None = None
         if kind == "bearer":
-            visitor = _by_key(tenants, secret, address)
-            if visitor is None and secret.count(".") == DOTS_OF_A_TOKEN:
+            return self._by_secret(tenants, secret, address, secret.count(".") == DOTS_OF_A_TOKEN)
+        if key := shown.headers.get("X-API-Key"):
+            return self._by_secret(tenants, key, address, False)
+        # Neither is counted: any page can have its visitor's browser show a wrong one in a query, and so shut it out.
+        if ticket := secret if kind == "ticket" else shown.query.get("ticket"):
+            return await self._by_ticket(tenants, ticket, address)
+        if public := shown.headers.get("X-Tenant-Hash") or shown.query.get("tenant_hash"):
+            return _by_hash(tenants, public, address)
+        return None
+
+    def _by_secret(self, tenants: Tenants, secret: str, address: str, is_token: bool) -> Visitor | None:
+        """By a key, or a token. One that is neither is counted, and its address waits; but never for a good key.
+
+        Raises `RATE_LIMITED` before any signature is looked at, which costs much more than the digest of a key.
+        """
+        visitor = _by_key(tenants, secret, address)
+        if visitor is not None:
+            return visitor
+        wait_s = self._attempts.wait_s(address)
+        if wait_s:
+            raise GatewayError(Code.RATE_LIMITED, "too many attempts that failed", retry_after_s=wait_s)
+        if is_token:
+            try:
                 visitor = _by_token(tenants, secret, address)
-        elif key := shown.headers.get("X-API-Key"):
-            visitor = _by_key(tenants, key, address)
-        elif ticket := secret if kind == "ticket" else shown.query.get("ticket"):
-            visitor = await self._by_ticket(tenants, ticket, address)
-        elif public := shown.headers.get("X-Tenant-Hash") or shown.query.get("tenant_hash"):
-            visitor = _by_hash(tenants, public, address)
-        elif not scheme:
-            return None
+            except StaleError:
+                return None
         if visitor is None:
             self._attempts.failed(address)
         return visitor
@@ -145,15 +157,22 @@ def check_session(visitor: Visitor) -> None:
         )
 
 
-def _open(shown: Shown, address: str) -> Visitor:
-    """Anybody on this machine; but no page of another server in a browser on it."""
+def _open(shown: Shown, address: str, *, proxied: bool) -> Visitor:
+    """Anybody on this machine; but no page of another server in a browser on it, under whatever name it asks.
+
+    `proxied` says that a proxy that is trusted has passed it on: which names lead here is that one's to say.
+    """
     if not is_here(address) or (shown.forwarded and not all_here(shown.forwarded)):
         raise GatewayError(Code.FORBIDDEN, "only this machine is served until tenants are configured")
-    origin = shown.headers.get("Origin")
-    if origin is not None:
-        site = shown.headers.get("Sec-Fetch-Site", "")
-        if not is_same_origin(origin, shown.host, site, proxied=bool(shown.forwarded)):
-            raise GatewayError(Code.ORIGIN_NOT_ALLOWED)
+    if not (proxied or is_local_name(shown.host)) and shown.peer:
+        raise GatewayError(Code.FORBIDDEN, "only localhost is served until tenants are configured")
+    origin, site = shown.headers.get("Origin"), shown.headers.get("Sec-Fetch-Site", "")
+    if origin is None:
+        foreign = is_foreign(site)
+    else:
+        foreign = not is_same_origin(origin, shown.host, site, proxied=bool(shown.forwarded))
+    if foreign:
+        raise GatewayError(Code.ORIGIN_NOT_ALLOWED)
     user, session = _name(shown, "user_id", "X-User-Id"), _name(shown, "session_id", "X-Session-Id")
     return Visitor(OPEN, Caller(OPEN_NAME, user, session), address)
 

@@ -16,8 +16,6 @@ class Permit(Protocol):
     """What the stream is counted against."""
     credential: str
     """What the caller showed at the door: a stream ends when that is good no more."""
-    clients: tuple[str, ...]
-    """As whom the caller's streams are counted, where they are."""
 
     @property
     def waits(self) -> bool:
@@ -39,7 +37,6 @@ class FreePermit:
     standing: Standing | None = None
     charge = Charge()
     credential = ""
-    clients: tuple[str, ...] = ()
     waits = False
 
     async def turn(self, stream: Stream) -> None:
@@ -88,7 +85,6 @@ class HeldPermit:
         "_keeper",
         "began_s",
         "charge",
-        "clients",
         "credential",
         "over",
         "place",
@@ -109,7 +105,6 @@ class HeldPermit:
         self.standing: Standing | None = None
         self.shared: tuple[Slots, ...] = tuple([slots for slots in charge.slots if slots.waits])
         """The slots that it may have to wait for."""
-        self.clients = tuple([slots.who for slots in charge.slots if not slots.waits])
         self.place: Place | None = None
         """Its place in line, until its turn has come; kept where that never came."""
         self.began_s: float | None = None

@@ -79,7 +79,10 @@ class Tenants:
         return self._by_hash.get(public_hash)
 
     def by_token(self, token: str) -> "tuple[Grant, Claims] | None":
-        """Whose user's token it is, and what it proves: the issuer that it names only says whose keys it must fit."""
+        """Whose user's token it is, and what it proves: the issuer that it names only says whose keys it must fit.
+
+        Raises `StaleError` for one that was good.
+        """
         if not self._by_issuer:
             return None
         from gateway.admission.tokens import issuer_of

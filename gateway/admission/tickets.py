@@ -82,14 +82,15 @@ class Tickets:
 
         async def with_ticket(sid: str) -> Permit:
             nonlocal bound
-            await self.bind(digest, sid)
+            # Before it is asked for: who is broken off while the store answers may have used it all the same.
             bound = sid
+            await self.bind(digest, sid)
             return await admit(sid)
 
         try:
             yield with_ticket
-        except BaseException:
-            if bound:
+        except BaseException as error:
+            if bound and not isinstance(error, TicketUsedError):
                 with suppress(GatewayError):
                     await self._store.release(digest, bound)
             raise

@@ -11,6 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from gateway.admission.attempts import StaleError
+
 TOKEN_MAX_BYTES = 8192
 SECRET_MIN_BYTES = 32
 """For HMAC with SHA-256 (RFC 7518 section 3.2): whoever has a token can try shorter ones at leisure."""
@@ -97,7 +99,10 @@ class TokenRule:
         return frozenset(self._names.values())
 
     def verify(self, token: str) -> Claims | None:
-        """What the token proves, or nothing where anything at all is wrong with it."""
+        """What the token proves, or nothing where anything at all is wrong with it.
+
+        Raises `StaleError` for one that is well signed, and whose time is over.
+        """
         try:
             kid = "" if "" in self._keys else jwt.get_unverified_header(token).get("kid", "")
             # Nothing but a look into a dictionary is ever done with the name that a token gives.
@@ -111,6 +116,9 @@ class TokenRule:
                 leeway=self._leeway_s,
                 options={"require": ["exp", "aud", "iss"]},
             )
+        except jwt.ExpiredSignatureError:
+            # PyJWT looks at claims behind the signature alone.
+            raise StaleError from None
         except (*_WRONG, KeyError):
             return None
         user = claims.get(self._user_claim)

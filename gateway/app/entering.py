@@ -5,6 +5,7 @@ from ipaddress import ip_address
 
 from gateway.admission.charges import Charges, HouseLimits
 from gateway.admission.door import Door
+from gateway.admission.issuing import Issuing
 from gateway.admission.ledger import Ledger
 from gateway.admission.permit import Permit
 from gateway.admission.questions import Questions
@@ -15,10 +16,10 @@ from gateway.admission.tenants import Registry
 from gateway.admission.visitor import Visitor
 from gateway.admission.waiting import WaitingRoom
 from gateway.app.answers import caps_by
-from gateway.app.tenancy import NO_MORE
 from gateway.errors import Code, GatewayError
 from gateway.hub import Hub
 from gateway.limits import Limiter
+from gateway.routes.readings import NO_MORE
 from gateway.settings import Limits, Settings
 from gateway.stores.courier import Courier
 from gateway.stores.keys import Keys
@@ -73,6 +74,7 @@ class Entering:
         self._charges = charges_by(limits)
         self._ledger = Ledger(limiter, making=hub.making, permit_of=hub.permit_of, fail_where=hub.fail_where)
         hub.witnesses.append(self._ledger)
+        self.issuing = Issuing(limiter, self._charges, standings)
         questions = Questions(settings.input.max_chars, settings.input.max_messages)
         self.door = Door(questions, rollout, self._charges, self._room, standings, caps_by(settings.output))
 

@@ -90,7 +90,7 @@ class Gateway:
             self._turn.doubt = self._shared.pulse.stood_still
         self.hub = Hub(self._store, bounds=bounds, max_streams=stream.max_streams, metrics=self.metrics)
         self._tenancy = Tenancy(settings, self._shared)
-        self._tenancy.watch(self.hub)
+        self.readings = self._tenancy.watch(self.hub)
         self.tenants = self._tenancy.registry
         self.rolling = Rolling(settings, self._shared, self.metrics)
         self.hub.witnesses.append(self.rolling.rollback)
@@ -148,7 +148,13 @@ class Gateway:
         tickets = self._tenancy.tickets
         callers = Callers(self._tenancy.identity, self.tenants)
         entrance = Entrance(
-            self.hub, self.catalog, self._entering.door, self._memories.likings, tickets, metrics=self.metrics
+            self.hub,
+            self.catalog,
+            self._entering.door,
+            self._memories.likings,
+            tickets,
+            self.readings,
+            metrics=self.metrics,
         )
         refusals = Refusals(dialects, self._heart.retry_ms, self.metrics)
         self._operator = Operator(settings, self.rolling.flags, refusals, self.tenants.reload)
@@ -162,10 +168,11 @@ class Gateway:
             native,
             entrance,
             callers,
+            self.readings,
             body_s=body_s,
             metrics=self.metrics,
         )
-        compatible = OpenAIRoutes(self.hub, self.catalog, delivery, openai, entrance, callers, body_s=body_s)
+        compatible = OpenAIRoutes(self.catalog, delivery, openai, entrance, callers, self.readings, body_s=body_s)
         health = HealthRoutes(
             self.hub, self._store, self.catalog, self._heart, self._lag, self.metrics, shared=self._shared
         )
@@ -173,7 +180,7 @@ class Gateway:
         pages = PageRoutes()
         sessions = SessionRoutes(callers, self._memories.sessions)
         preferences = PreferenceRoutes(callers, self._memories.likings, body_s=body_s)
-        ticketing = TicketRoutes(callers, tickets, body_s=body_s)
+        ticketing = TicketRoutes(callers, tickets, self._entering.issuing.count, body_s=body_s)
         for routes in (ticketing, streams, compatible, self._feedback, sessions, preferences, health, pages):
             app.add_routes(routes.table())
         if settings.server.docs:

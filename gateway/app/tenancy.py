@@ -15,6 +15,7 @@ from gateway.app.answers import HOME
 from gateway.app.telling import webhook_check
 from gateway.errors import Code, GatewayError
 from gateway.hub import Hub
+from gateway.routes.readings import NO_MORE, Readings
 from gateway.settings import Limits as LimitSettings
 from gateway.settings import Settings, SettingsError
 from gateway.stores.keys import Keys
@@ -25,9 +26,6 @@ from gateway.streams.stream import Stream
 from gateway.tickets import TicketStore
 
 log = logging.getLogger(__name__)
-
-NO_MORE = "the credential is good no more"
-"""The last word of a stream whose credential was taken back."""
 
 DEFAULT_TENANTS = Path("config", "tenants.toml")
 
@@ -46,18 +44,23 @@ class Tenancy:
         found = self.registry.now.named(tenant)
         return None if found is None else found.webhook
 
-    def watch(self, hub: Hub) -> None:
-        """After a change, end what runs for a credential that is good no more: it may have been lost to somebody."""
+    def watch(self, hub: Hub) -> Readings:
+        """After a change, end what runs for a credential that is good no more, and cut those who read by it: it may
+        have been lost to somebody. Gives what keeps them.
+        """
+        readings = Readings(hub, self.registry)
 
         def changed(tenants: Tenants) -> None:
             def doomed(stream: Stream, permit: Permit) -> bool:
                 return not tenants.honours(permit.credential, stream.owner.tenant)
 
+            cut = readings.changed(tenants)
             ended = hub.fail_where(doomed, GatewayError(Code.UNAUTHENTICATED, NO_MORE))
-            if ended:
-                log.info("streams ended with their credentials", extra={"streams": ended})
+            if ended or cut:
+                log.info("streams ended with their credentials", extra={"streams": ended, "readers": cut})
 
         self.registry.on_change = changed
+        return readings
 
 
 def registry_of(settings: Settings) -> Registry:

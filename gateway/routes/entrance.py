@@ -15,9 +15,10 @@ from gateway.catalog import Catalog
 from gateway.delivery.response import carry
 from gateway.dialects.base import Dialect
 from gateway.errors import Code, GatewayError
-from gateway.hub import Hub, Key
+from gateway.hub import Hub, Key, Opening
 from gateway.pipeline import Pipeline
 from gateway.request import OnDisconnect, StreamRequest
+from gateway.routes.readings import Readings
 from gateway.streams.stream import Stream
 from gateway.telemetry.metrics import Metrics
 
@@ -34,13 +35,22 @@ class Entrance:
     """Through the door, and into the hub."""
 
     def __init__(
-        self, hub: Hub, catalog: Catalog, door: Door, likings: Likings, tickets: Tickets, *, metrics: Metrics
+        self,
+        hub: Hub,
+        catalog: Catalog,
+        door: Door,
+        likings: Likings,
+        tickets: Tickets,
+        readings: Readings,
+        *,
+        metrics: Metrics,
     ) -> None:
         self._hub = hub
         self._catalog = catalog
         self._door = door
         self._likings = likings
         self._tickets = tickets
+        self._readings = readings
         self._metrics = metrics
 
     async def open(
@@ -57,7 +67,8 @@ class Entrance:
         """The stream that answers `asked`: a new one, or the one that the same key opened before.
 
         `streamed` says that the client wants it as it grows, `detach` that it does not wait for it.
-        Raises whatever the door and the hub refuse with, and `TicketUsedError` where another opening was quicker.
+        Raises whatever the door and the hub refuse with, `UNAUTHENTICATED` where the credential was taken back, and
+        `TicketUsedError` where another opening was quicker.
         """
         key = idempotency_key(request, asked)
         if detach:
@@ -81,6 +92,8 @@ class Entrance:
                 opening = await open_with(admit=admit_once)
         else:
             opening = await open_with(admit=admit)
+        if visitor.credential:
+            self._check(visitor, opening)
         if opening.fresh:
             self._metrics.answered(dialect.name, "stream" if streamed else "plain")
         if opening.permit.standing is not None:
@@ -88,6 +101,15 @@ class Entrance:
         if asked.variant and (asked.preferences is None or asked.preferences.metadata is not False):
             carry(request, {"X-Variant": asked.variant})
         return Entered(opening.stream, pipeline, arrived if opening.fresh else None)
+
+    def _check(self, visitor: Visitor, opening: Opening) -> None:
+        """End what was opened by what is good no more: it was taken back before there was a stream to be found."""
+        try:
+            self._readings.check(visitor)
+        except GatewayError as error:
+            if opening.fresh:
+                self._hub.fail_where(lambda stream, _: stream is opening.stream, error)
+            raise
 
 
 def idempotency_key(request: web.Request, asked: StreamRequest) -> Key | None:

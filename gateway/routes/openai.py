@@ -11,10 +11,10 @@ from gateway.delivery.http import Delivery, Reading
 from gateway.delivery.plain import answer_plainly
 from gateway.dialects.openai import OpenAIDialect
 from gateway.errors import Code, GatewayError
-from gateway.hub import Hub
 from gateway.routes.bodies import read_json_body
 from gateway.routes.callers import Callers
 from gateway.routes.entrance import Entrance
+from gateway.routes.readings import Readings
 from gateway.routes.streams import place_of
 
 
@@ -23,21 +23,21 @@ class OpenAIRoutes:
 
     def __init__(
         self,
-        hub: Hub,
         catalog: Catalog,
         delivery: Delivery,
         dialect: OpenAIDialect,
         entrance: Entrance,
         callers: Callers,
+        readings: Readings,
         *,
         body_s: float,
     ) -> None:
-        self._hub = hub
         self._catalog = catalog
         self._delivery = delivery
         self._dialect = dialect
         self._entrance = entrance
         self._callers = callers
+        self._readings = readings
         self._body_s = body_s
 
     def table(self) -> list[web.RouteDef]:
@@ -67,7 +67,7 @@ class OpenAIRoutes:
         stream = entered.stream
         if entered.asked_at is None:
             await self._callers.may_read(visitor, stream)
-        with self._hub.reading(stream):
+        with self._readings.of(request, visitor, stream):
             if not streamed:
                 return await answer_plainly(stream, self._dialect)
             reading = Reading(stream, self._dialect, None, True, entered.asked_at, entered.pipeline.source.name)

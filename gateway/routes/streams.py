@@ -20,6 +20,7 @@ from gateway.request import OnDisconnect, StreamRequest
 from gateway.routes.bodies import read_json_body
 from gateway.routes.callers import Callers
 from gateway.routes.entrance import Entrance
+from gateway.routes.readings import Readings
 from gateway.streams.ids import SID_PATTERN, Place, parse_place
 from gateway.streams.store import Summary
 from gateway.telemetry.metrics import Metrics
@@ -47,6 +48,7 @@ class StreamRoutes:
         native: NativeDialect,
         entrance: Entrance,
         callers: Callers,
+        readings: Readings,
         *,
         body_s: float,
         metrics: Metrics,
@@ -57,6 +59,7 @@ class StreamRoutes:
         self._native = native
         self._entrance = entrance
         self._callers = callers
+        self._readings = readings
         self._body_s = body_s
         self._metrics = metrics
 
@@ -161,7 +164,7 @@ class StreamRoutes:
         if detach:
             body = orjson.dumps({"stream_id": stream.sid, "state": stream.state.value})
             return web.Response(status=202, body=body, headers=stream_headers(stream), content_type="application/json")
-        with self._hub.reading(stream):
+        with self._readings.of(request, visitor, stream):
             if plain:
                 return await answer_plainly(stream, dialect)
             return await self._delivery.deliver(
@@ -193,7 +196,7 @@ class StreamRoutes:
         except GatewayError as error:
             self._metrics.resumed("expired" if error.code is Code.STREAM_EXPIRED else "denied", 0)
             raise
-        with self._hub.reading(stream):
+        with self._readings.of(request, visitor, stream):
             if wants_plain(request):
                 return await answer_plainly(stream, dialect)
             return await self._delivery.deliver(request, Reading(stream, dialect, place, bare))

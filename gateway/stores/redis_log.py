@@ -153,7 +153,7 @@ class RedisLog:
         if stream.credential:
             meta += ("credential", stream.credential)
         if stream.clients:
-            meta += ("clients", "\n".join(stream.clients).encode(errors="surrogatepass"))
+            meta += ("clients", orjson.dumps(stream.clients))
         head = (stream.epoch, producer.instance, last, ttl_s, ttl_s + self._tombstone_s, ENTRIES_MAX, len(meta) // 2)
         batch.run(self._write, self._both(stream.sid), [*head, *meta, *words_of(pieces)])
 
@@ -286,9 +286,7 @@ def _found(sid: str, meta: Mapping[bytes, bytes], entries: list[Entry]) -> Found
             dialect=meta[b"dialect"].decode(),
             provider=meta[b"provider"].decode(),
             credential=meta.get(b"credential", b"").decode(),
-            clients=tuple(
-                name.decode(errors="surrogatepass") for name in meta.get(b"clients", b"").split(b"\n") if name
-            ),
+            clients=tuple(map(str, orjson.loads(meta.get(b"clients", b"[]")))),
             entries=entries,
         )
     except (KeyError, ValueError, AttributeError) as error:

@@ -77,7 +77,7 @@ class Stream:
     `asides` counts the events that did not come from its pipeline's source. A stream that is `mirrored` is made in
     another process and copied here; one that is `given_up` gets no more events here, whatever becomes of it elsewhere.
     `credential` is what its owner showed at the door, by a name that is no secret: whoever goes on with the stream must
-    ask whether it is still good; `clients` are the names under which its owner's streams are counted.
+    ask whether it is still good. `clients` are the names under which it is counted among its owner's streams.
     """
 
     def __init__(

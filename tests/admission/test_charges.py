@@ -6,7 +6,7 @@ from gateway.admission.charges import EVERYBODY, Charges, HouseLimits
 from gateway.admission.tenant import OPEN, Limits, Tenant
 from gateway.admission.tenants import credential_of
 from gateway.admission.visitor import Trust, Visitor
-from gateway.limits import Budget, Charge, Slots, Window
+from gateway.limits import Budget, Charge, Slots, Window, clients_in
 from gateway.request import Caller
 
 ACME = Tenant("acme")
@@ -53,7 +53,7 @@ def test_every_limit_of_a_tenant_is_counted() -> None:
     assert found.windows == (
         Window("tenant", "acme", 100, 30),
         Window("user", "acme/u", 20, 30),
-        Window("session", "acme/s", 10, 30),
+        Window("session", "acme/u/s", 10, 30),
         Window("ip", "192.0.2.1", 30, 30),
     )
     assert found.slots == (Slots("tenant", "acme", 5, True), Slots("client", "acme/user/u", 2, False))
@@ -115,5 +115,6 @@ def test_strangers_of_nobody_knows_where_are_their_sessions() -> None:
 def test_what_is_gone_on_with_is_counted_as_it_was() -> None:
     """Its caller's address is not known there, nor whether it was a stranger."""
     elsewhere = visitor(ALL, None, None, address="")
-    first = charges().of(stranger()).slots
-    assert charges().of(elsewhere, tuple(slots.who for slots in first if slots.scope == "client")).slots == first
+    first = charges().of(visitor(ALL, None, None))
+    assert clients_in(first) == ("acme/address/192.0.2.1",)
+    assert charges().of(elsewhere, clients_in(first)).slots == first.slots

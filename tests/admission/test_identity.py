@@ -39,7 +39,7 @@ def desk(tmp_path: Path) -> Desk:
 
 def shown(headers: dict[str, str] | None = None, peer: str = PEER, forwarded: str = "", **query: str) -> Shown:
     """A request with these."""
-    return Shown(headers or {}, query, peer, forwarded, "gateway.example")
+    return Shown(headers or {}, query, peer, forwarded, "localhost:8080")
 
 
 async def code_of(desk: Desk, what: Shown) -> Code:
@@ -173,26 +173,57 @@ async def test_a_credential_in_a_query_is_refused_even_if_it_is_good(desk: Desk,
 
 
 async def test_who_fails_too_often_is_not_even_looked_at(desk: Desk) -> None:
-    """429 and a time to wait; other addresses, and those who show nothing at all, are not counted in."""
-    for _ in range(FAILURES_MAX):
-        assert await code_of(desk, shown()) is Code.UNAUTHENTICATED
+    """429 and a time to wait, before any signature is checked; other addresses are not counted in."""
     for _ in range(FAILURES_MAX):
         assert await code_of(desk, shown(bearer(new_key()))) is Code.UNAUTHENTICATED
-    with pytest.raises(GatewayError) as refused:
-        await desk.identity.identify(shown(bearer(ACME_KEY)))
-    assert (refused.value.code, refused.value.retry_after_s) == (Code.RATE_LIMITED, 60)
-    assert await desk.identity.identify(shown(bearer(ACME_KEY), peer="203.0.113.8"))
+    for headers in (bearer(new_key()), {"X-API-Key": new_key()}, bearer(token())):
+        with pytest.raises(GatewayError) as refused:
+            await desk.identity.identify(shown(headers))
+        assert (refused.value.code, refused.value.retry_after_s) == (Code.RATE_LIMITED, 60)
+    assert await desk.identity.identify(shown(bearer(token()), peer="203.0.113.8"))
     desk.clock.advance(61)
-    assert await desk.identity.identify(shown(bearer(ACME_KEY)))
+    assert await desk.identity.identify(shown(bearer(token())))
+
+
+async def test_a_good_key_a_ticket_and_a_public_hash_never_wait_for_what_others_showed(desk: Desk) -> None:
+    """A backend's users, or a neighbour behind the same address, must not be able to shut it out."""
+    ticket = await ticket_of(desk, bearer(ACME_KEY), user_id="alice")
+    for _ in range(FAILURES_MAX):
+        assert await code_of(desk, shown(bearer(new_key()))) is Code.UNAUTHENTICATED
+    for headers, query in (
+        (bearer(ACME_KEY), {}),
+        ({"X-API-Key": ACME_KEY}, {}),
+        ({}, {"ticket": ticket}),
+        (HASHED, {"session_id": SESSION}),
+    ):
+        assert (await desk.identity.identify(shown(headers, **query))).tenant.name == "acme"
+
+
+NO_GUESSES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
+    "nothing": ({}, {}),
+    "a token whose time is over": (bearer(BAD["expired"]), {}),
+    "a ticket that is none, which any page can have a browser show": ({}, {"ticket": "x"}),
+    "a ticket in a header": ({"Authorization": "Ticket x"}, {}),
+    "a public hash that is none": ({}, {"tenant_hash": "x"}),
+}
+
+
+@pytest.mark.parametrize("name", NO_GUESSES)
+async def test_what_is_no_guess_at_a_secret_shuts_nobody_out(desk: Desk, name: str) -> None:
+    """It is refused as often as it comes, and not counted."""
+    headers, query = NO_GUESSES[name]
+    for _ in range(FAILURES_MAX + 5):
+        assert await code_of(desk, shown(headers, **query)) is Code.UNAUTHENTICATED
+    assert await desk.identity.identify(shown(bearer(token())))
 
 
 async def test_failures_count_for_the_client_behind_a_trusted_proxy(desk: Desk) -> None:
     """Not for the proxy, behind which everybody else is too; and nobody can blame another by a header of its own."""
     for _ in range(FAILURES_MAX):
         await code_of(desk, shown(bearer(new_key()), peer="10.0.0.1", forwarded="6.6.6.6, 198.51.100.1"))
-    assert await code_of(desk, shown(bearer(ACME_KEY), peer="10.0.0.1", forwarded="198.51.100.1")) is Code.RATE_LIMITED
-    assert await desk.identity.identify(shown(bearer(ACME_KEY), peer="10.0.0.1", forwarded="6.6.6.6"))
-    assert await desk.identity.identify(shown(bearer(ACME_KEY), peer="10.0.0.1"))
+    assert await code_of(desk, shown(bearer(token()), peer="10.0.0.1", forwarded="198.51.100.1")) is Code.RATE_LIMITED
+    assert await desk.identity.identify(shown(bearer(token()), peer="10.0.0.1", forwarded="6.6.6.6"))
+    assert await desk.identity.identify(shown(bearer(token()), peer="10.0.0.1"))
 
 
 async def test_names_that_are_none_are_refused(desk: Desk) -> None:
@@ -319,11 +350,11 @@ async def test_the_open_tenant_is_for_this_machine(open_desk: Desk, peer: str, f
 @pytest.mark.parametrize(
     ("headers", "served"),
     [
-        ({"Origin": "http://gateway.example"}, True),
+        ({"Origin": "http://localhost:8080"}, True),
         ({"Origin": "http://evil.example"}, False),
         ({"Origin": "null"}, False),
-        ({"Origin": "http://gateway.example", "Sec-Fetch-Site": "cross-site"}, False),
-        ({"Origin": "http://gateway.example:81", "Sec-Fetch-Site": "same-origin"}, True),
+        ({"Origin": "http://localhost:8080", "Sec-Fetch-Site": "cross-site"}, False),
+        ({"Origin": "http://localhost:81", "Sec-Fetch-Site": "same-origin"}, True),
     ],
 )
 async def test_the_open_tenant_is_for_the_gateways_own_page(
@@ -334,3 +365,50 @@ async def test_the_open_tenant_is_for_the_gateways_own_page(
         assert await open_desk.identity.identify(shown(headers, "127.0.0.1"))
     else:
         assert await code_of(open_desk, shown(headers, "127.0.0.1")) is Code.ORIGIN_NOT_ALLOWED
+
+
+@pytest.mark.parametrize(
+    ("host", "peer", "forwarded", "served"),
+    [
+        ("localhost", "127.0.0.1", "", True),
+        ("LocalHost:8080", "127.0.0.1", "", True),
+        ("127.0.0.1:8080", "127.0.0.1", "", True),
+        ("127.8.0.1", "127.0.0.1", "", True),
+        ("[::1]:8080", "::1", "", True),
+        ("[::1]", "::1", "", True),
+        ("", "127.0.0.1", "", True),
+        ("evil.example:8080", "127.0.0.1", "", False),
+        ("evil.example", "127.0.0.1", "127.0.0.1", False),
+        ("localhost.evil.example", "127.0.0.1", "", False),
+        ("127.0.0.1.evil.example", "127.0.0.1", "", False),
+        ("192.0.2.1", "127.0.0.1", "", False),
+        ("0.0.0.0:8080", "127.0.0.1", "", False),
+        ("[::1].evil.example", "127.0.0.1", "", False),
+        ("chat.example", "", "", True),
+        ("chat.example", "", "127.0.0.1", True),
+    ],
+)
+async def test_the_open_tenant_answers_to_the_names_of_this_machine_only(
+    open_desk: Desk, host: str, peer: str, forwarded: str, served: bool
+) -> None:
+    """A name that its owner lets point here would make its pages ours; a browser reaches no unix socket but by a
+    proxy, and who claims to be one is none."""
+    what = Shown({"Sec-Fetch-Site": "same-origin"}, {}, peer, forwarded, host)
+    if served:
+        assert await open_desk.identity.identify(what)
+    else:
+        assert await code_of(open_desk, what) is Code.FORBIDDEN
+
+
+@pytest.mark.parametrize(
+    ("site", "served"), [("cross-site", False), ("same-site", False), ("same-origin", True), ("none", True)]
+)
+async def test_the_open_tenant_is_not_for_another_pages_images_and_links(
+    open_desk: Desk, site: str, served: bool
+) -> None:
+    """A browser sends them without an origin, and says so in a header that no page can write."""
+    what = shown({"Sec-Fetch-Site": site}, "127.0.0.1")
+    if served:
+        assert await open_desk.identity.identify(what)
+    else:
+        assert await code_of(open_desk, what) is Code.ORIGIN_NOT_ALLOWED

@@ -12,6 +12,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from gateway.admission.attempts import StaleError
 from gateway.admission.tenants import Registry, Tenants
 from gateway.admission.tokens import TOKEN_MAX_BYTES
 from tests.tenancy import AUDIENCE, EC_KEY, ED_KEY, ISSUER, RSA_KEY, TWO, pem, token, write
@@ -123,9 +124,21 @@ def test_a_good_token_says_whose_it_is(tenants: Tenants) -> None:
 @pytest.mark.parametrize("name", BAD)
 def test_anything_that_is_wrong_with_a_token_makes_it_none(tenants: Tenants, name: str) -> None:
     """Never an exception, and never a part of it believed."""
-    found = tenants.by_token(BAD[name])
+    try:
+        found = tenants.by_token(BAD[name])
+    except StaleError:
+        assert name == "expired"
+        return
     # Whether a name can be a user's is the identity's to say; the rest is decided here.
     assert found is None or name in USERS_THAT_ARE_NONE
+
+
+def test_only_a_well_signed_token_was_ever_good(tenants: Tenants) -> None:
+    """An old date makes no guess an honest one."""
+    with pytest.raises(StaleError):
+        tenants.by_token(token(exp=NOW - 60))
+    assert tenants.by_token(token(OTHER_RSA_KEY, exp=NOW - 60)) is None
+    assert tenants.by_token(token(exp=NOW - 60)[:-8]) is None
 
 
 @pytest.mark.parametrize(

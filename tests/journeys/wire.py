@@ -28,14 +28,14 @@ def body_of(path: str, **fields: Any) -> bytes:
 
 def post(path: str, body: bytes, *headers: str, length: object = None, kind: str = "application/json") -> bytes:
     """A POST, byte by byte as it is told."""
-    lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Type: {kind}", *headers]
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Type: {kind}", *headers]
     lines.append(f"Content-Length: {len(body) if length is None else length}")
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
 def bare(line: str, *headers: str) -> bytes:
     """A request without a body."""
-    return "\r\n".join((f"{line} HTTP/1.1", "Host: x", *headers)).encode("latin-1") + b"\r\n\r\n"
+    return "\r\n".join((f"{line} HTTP/1.1", "Host: localhost", *headers)).encode("latin-1") + b"\r\n\r\n"
 
 
 async def answer_to(gateway: Gateway, request: bytes, *, then_close: bool = False) -> tuple[int, bytes, bytes]:

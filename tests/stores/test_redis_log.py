@@ -71,14 +71,12 @@ async def test_what_its_owner_showed_is_kept_with_a_stream(log: RedisLog) -> Non
     """By its name; whoever goes on must know it. Of a stream without, as older versions wrote them all, nothing."""
     stream = stream_of(OPENED, Text("a"))
     stream.credential = "key:acme:0123"
-    stream.clients = ("acme/session/\u2028 \ud800", "acme/address/2001:db8::/64")
     for one in (stream, stream_of(OPENED, Text("a"))):
         await write(log, one)
         found = await log.load(one.sid)
         assert found is not None
         assert found.credential == restored(found, DEFAULT_BOUNDS).credential == one.credential
         assert restored(found, DEFAULT_BOUNDS).copy(one.lineage).credential == one.credential
-        assert found.clients == restored(found, DEFAULT_BOUNDS).copy(one.lineage).clients == one.clients
 
 
 async def test_nothing_is_known_of_an_unknown_stream(log: RedisLog) -> None:
