@@ -19,13 +19,17 @@ DAY_S = 86_400
 
 
 class Tab:
-    """What one stream was counted for: `told` tokens so far, in all processes that made it."""
+    """What one stream was counted for: `told` tokens so far, in all processes that made it; `earlier` of them on days
+    before `day`.
+    """
 
-    __slots__ = ("_asked", "_before", "permit", "told")
+    __slots__ = ("_asked", "_before", "day", "earlier", "permit", "told")
 
     def __init__(self, stream: Stream, permit: Permit, *, before: int) -> None:
         self.permit = permit
         self.told = 0
+        self.day = stream.created_s // DAY_S
+        self.earlier = 0
         self._asked = stream.request.asked_tokens()
         self._before = before
 
@@ -33,10 +37,16 @@ class Tab:
         """Tokens of question and answer so far, as an estimate that costs nothing to make."""
         return self._asked + (stream.bytes_ever - self._before) // CHARACTERS_PER_TOKEN
 
-    def since(self, stream: Stream) -> int:
+    def turn(self, day: int) -> None:
+        """It is that day: what was told on another is that day's."""
+        if day != self.day:
+            self.day, self.earlier = day, self.told
+
+    def since(self, stream: Stream, day: int) -> int:
         """What was made since this was asked the last time; nothing where its turn has not come."""
         if self.permit.waits:
             return 0
+        self.turn(day)
         made = self.made(stream)
         since, self.told = made - self.told, made
         return since
@@ -88,31 +98,38 @@ class Ledger:
     def ended(self, stream: Stream, account: Account) -> None:
         """The usage that was reported is what counts, or the estimate of it; so it is for failed and cancelled ones.
 
-        Of a stream that goes on elsewhere all that was made here is counted, and nothing more.
+        Of a stream that goes on elsewhere all that was made here is counted, and nothing more. What was counted too
+        much on a day that is over is not given back: today it would be others' tokens.
         """
         tab = self._tabs.pop(stream.sid, None)
         if tab is None or tab.permit.waits:
             # Nothing was asked of anybody.
             return
         due = account.prompt_tokens + account.completion_tokens if stream.ended else tab.made(stream)
-        if due != tab.told:
-            self._limiter.spent(tab.permit.charge.budgets, due - tab.told)
+        tab.turn(self._today())
+        owed = max(due, tab.earlier) - tab.told
+        if owed:
+            self._limiter.spent(tab.permit.charge.budgets, owed)
 
     # Looking.
 
     def look(self) -> None:
         """Tell what was made since the last time; end what may cost nothing more."""
         costs: dict[tuple[Budget, ...], int] = {}
+        today = self._today()
         for stream, permit in self._making():
             budgets = permit.charge.budgets
             if budgets:
                 tab = self._tabs.get(stream.sid) or self._taken_over(stream, permit)
-                costs[budgets] = costs.get(budgets, 0) + tab.since(stream)
+                costs[budgets] = costs.get(budgets, 0) + tab.since(stream, today)
         for budgets, tokens in costs.items():
             self._limiter.spent(budgets, tokens)
         doomed = {budgets for budgets in costs if self._limiter.exhausted(budgets)}
         if doomed:
             self._end(doomed)
+
+    def _today(self) -> int:
+        return int(self._clock() // DAY_S)
 
     def _taken_over(self, stream: Stream, permit: Permit) -> Tab:
         tab = self._tabs[stream.sid] = Tab(stream, permit, before=0)

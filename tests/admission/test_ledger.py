@@ -112,6 +112,33 @@ async def test_the_reported_usage_is_what_counts_in_the_end(books: Books, looked
         assert books.spent(TENANT) == before + usage.prompt_tokens + usage.completion_tokens
 
 
+@pytest.mark.parametrize(
+    ("looked", "usage", "today"),
+    [(False, Usage(2, 3), 0), (True, Usage(2, 3), 0), (False, Usage(100, 100), 90), (True, Usage(100, 100), 90)],
+    ids=["less, told before midnight", "less, told on both days", "more", "more, told on both days"],
+)
+async def test_what_was_counted_too_much_yesterday_is_not_given_back_today(
+    books: Books, *, looked: bool, usage: Usage, today: int
+) -> None:
+    """Else a stream that ends behind midnight would pay for others that run today."""
+    more, end = asyncio.Event(), asyncio.Event()
+    opening = await books.open(Counted(TENANT), HALF, more, [Text("x" * 200)], end, [TextComplete("stop", usage)])
+    books.ledger.look()
+    assert books.spent(TENANT) == 110
+    books.clock.advance(86_400)
+    books.limiter.spent((TENANT,), 1000)
+    if looked:
+        more.set()
+        await asyncio.sleep(0.01)
+        books.ledger.look()
+        assert books.spent(TENANT) == 1000 + 50
+    more.set()
+    end.set()
+    await over(opening.stream)
+    await eventually(lambda: not books.bench.hub.running)
+    assert books.spent(TENANT) == 1000 + today
+
+
 async def test_cancelled_and_failed_streams_are_settled_too(books: Books) -> None:
     """With the estimate of what they made: it was made, whoever has it."""
     cancelled = await books.open(Counted(TENANT), HALF, HANG)

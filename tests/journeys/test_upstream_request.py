@@ -1,5 +1,6 @@
 """What reaches the upstream: the caller's question and parameters, the house's own credentials, and nothing besides."""
 
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -7,6 +8,7 @@ import pytest
 
 from tests.house import free_port, house, see
 from tests.journeys.asking import COMPLETION, QUESTION
+from tests.tenancy import ACME_KEY, RIVAL_KEY, TWO, bearer, write
 from tests.upstream import Call, upstream
 
 USAGE = {"stream_options": {"include_usage": True}}
@@ -66,6 +68,24 @@ async def test_models_are_the_upstreams_or_those_of_the_house(models: str) -> No
         other = await see(session, "POST", "/v1/chat/completions", json=COMPLETION)
     assert [model["id"] for model in listed["data"]] == (["small", "large"] if models else ["small", "up-1"])
     assert other.status == (404 if models else 200)
+
+
+async def test_a_tenant_is_offered_the_models_that_it_may_use(tmp_path: Path) -> None:
+    """Of those that are offered at all; one without a list is offered every one."""
+    file = write(tmp_path, TWO + '[tenants.rival.features]\nmodels = ["large", "gone"]\n')
+    async with (
+        upstream() as service,
+        house(
+            OPENAI_BASE_URL=service.url,
+            GATEWAY_OPENAI__MODEL="small",
+            GATEWAY_OPENAI__MODELS="small,large",
+            GATEWAY_TENANTS__FILE=str(file),
+        ) as gateway,
+        aiohttp.ClientSession(gateway.urls[0]) as session,
+    ):
+        for key, offered in ((ACME_KEY, ["small", "large"]), (RIVAL_KEY, ["large"])):
+            listed = (await see(session, "GET", "/v1/models", headers=bearer(key))).json()
+            assert [model["id"] for model in listed["data"]] == offered
 
 
 async def test_an_upstream_that_is_away_shows_in_health_and_models() -> None:
