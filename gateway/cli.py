@@ -5,6 +5,7 @@ import asyncio
 import gc
 import logging
 import os
+import re
 import resource
 import signal
 import sys
@@ -14,6 +15,7 @@ import uvloop
 
 from gateway import __version__, flags_cli
 from gateway.admission.keys import digest_of, new_key, written
+from gateway.admission.tenants_file import NAME
 from gateway.app.answers import HOME, upstream_route
 from gateway.app.house import Gateway
 from gateway.app.rolling import configured_flags
@@ -81,6 +83,9 @@ def _add_keys(keys: argparse.ArgumentParser) -> None:
 
 
 def _new_key(options: argparse.Namespace) -> int:
+    if options.tenant and not re.fullmatch(NAME, options.tenant):
+        print(f"--tenant: a tenant's name matches {NAME}", file=sys.stderr)
+        return 2
     key = new_key()
     where = f"tenants.{options.tenant}" if options.tenant else "the tenant's table"
     print(key)
@@ -161,23 +166,24 @@ async def _run(settings: Settings, handler: logs.QueuedLines) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, gateway.stop)
-    loop.add_signal_handler(signal.SIGHUP, gateway.tenants.reload)
+    loop.add_signal_handler(signal.SIGHUP, gateway.tenants.reload_soon)
     for name in _unheard():
         log.warning("%s is set, but this version does not act on it", name)
     # What is alive now lives as long as the process: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    _say(gateway.urls, settings)
+    _say(gateway.urls, settings, is_open=gateway.tenants.now.is_open)
     await gateway.run()
     return 0
 
 
-def _say(urls: list[str], settings: Settings) -> None:
-    source = "the OpenAI-compatible upstream" if settings.openai.configured else "the built-in source (no key needed)"
+def _say(urls: list[str], settings: Settings, *, is_open: bool) -> None:
+    source = "the OpenAI-compatible upstream" if settings.openai.configured else "the built-in source"
     print(f"sse-gateway {__version__} serves {source} on {' '.join(urls)}", flush=True)
     if not settings.server.uds:
         print(f"  chat page    {urls[0]}/")
-        print(f"  native       curl -N '{urls[0]}/stream?query=How+does+resume+work'")
+        key = "" if is_open else "-H 'Authorization: Bearer KEY' "
+        print(f"  native       curl -N {key}'{urls[0]}/stream?query=How+does+resume+work'")
         print(f"  OpenAI       base_url={urls[0]}/v1")
         print(f"  health       {urls[0]}/health/ready   metrics {urls[0]}/metrics", flush=True)

@@ -49,8 +49,9 @@ def add_to(commands: Any) -> None:
     switch.add_argument("--on", action="store_true", help="on, for those whom the rest lets in")
     switch.add_argument("--off", action="store_true", help="off for everybody; streams that run go on")
     change.add_argument("--percent", type=float, metavar="N", help="of all subjects, from now on; ends the schedule")
-    change.add_argument("--tenant", action="append", metavar="T", help="always in; again for more, '' for none")
-    change.add_argument("--user", action="append", metavar="T/U", help="always in; again for more, '' for none")
+    said = "always in, instead of those before; again for more, '' for none"
+    change.add_argument("--tenant", action="append", metavar="T", help=said)
+    change.add_argument("--user", action="append", metavar="T/U", help=said)
     change.add_argument(
         "--variant", action="append", metavar="V=W[:M]", help="weight and model of an arm; again for more, '' for none"
     )

@@ -11,6 +11,7 @@ from gateway.accounting import Witness, account_for
 from gateway.admission.permit import FREE, Permit
 from gateway.errors import Code, GatewayError
 from gateway.events import CANCELLED, DRAINING, ORPHANED, SUPERSEDED
+from gateway.limits import clients_in
 from gateway.pipeline import Pipeline, failed
 from gateway.readership import Readership
 from gateway.request import Caller, OnDisconnect, StreamRequest
@@ -122,7 +123,16 @@ class Hub:
             if admit is not None:
                 permit = await admit(sid)
             lineage = EXACT if pipeline.exact else FIRST_EPOCH
-            stream = Stream(sid, request, caller, self._bounds, dialect=dialect, lineage=lineage)
+            stream = Stream(
+                sid,
+                request,
+                caller,
+                self._bounds,
+                dialect=dialect,
+                lineage=lineage,
+                credential=permit.credential,
+                clients=clients_in(permit.charge),
+            )
             # Before it is kept: later the store might refuse it, and nobody would ever end the stream.
             stream.aside(opened(request))
             await self._store.create(stream)

@@ -2,6 +2,9 @@
 
 from typing import NamedTuple, Protocol
 
+CLIENT = "client"
+"""The scope of slots of one client among a tenant's."""
+
 
 class Window(NamedTuple):
     """At most `limit` requests (1 or more) in `window_s` seconds, for `who` in `scope`.
@@ -42,6 +45,11 @@ class Charge(NamedTuple):
     windows: tuple[Window, ...] = ()
     slots: tuple[Slots, ...] = ()
     budgets: tuple[Budget, ...] = ()
+
+
+def clients_in(charge: Charge) -> tuple[str, ...]:
+    """The names under which a stream is counted among those of its client."""
+    return tuple([slots.who for slots in charge.slots if slots.scope == CLIENT]) if charge.slots else ()
 
 
 class Standing(NamedTuple):

@@ -125,8 +125,6 @@ class StreamRequest:
     caps: Caps | None = None
     preferences: Preferences | None = None
     variant: str = ""
-    credential: str = ""
-    """What its caller showed at the door, by a name that is no secret; it must be good for whoever goes on with it."""
 
     def fingerprint(self) -> bytes:
         """A digest of the whole request: equal for equal questions, whatever the spelling of the body.
@@ -197,5 +195,7 @@ def plain_text(content: Any) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list):
-        return " ".join(str(part["text"]) for part in content if isinstance(part, dict) and "text" in part)
+        return " ".join(
+            str(part["text"]) for part in content if isinstance(part, dict) and part.get("text") is not None
+        )
     return ""

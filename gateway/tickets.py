@@ -5,6 +5,9 @@ from typing import NamedTuple, Protocol
 TICKETS_MAX = 50_000
 """That wait to be used, and as many used ones. Beyond it no more are made, and of used ones the oldest are let go."""
 
+TICKETS_SHARE = TICKETS_MAX // 5
+"""The most that one tenant has of either: what a page of one tenant asks for must not be what another's cannot have."""
+
 
 class Ticket(NamedTuple):
     """For whom a ticket was made, by what (`credential`, a name that is no secret), and the one stream that it opened.
@@ -26,7 +29,7 @@ class TicketStore(Protocol):
     """
 
     async def keep(self, digest: str, ticket: Ticket) -> None:
-        """Keep a new one. Raises `OVERLOADED` where too many wait to be used, and `STORE_AWAY`."""
+        """Keep a new one. Raises `OVERLOADED` where too many wait, of all or of its tenant's, and `STORE_AWAY`."""
 
     async def find(self, digest: str) -> Ticket | None:
         """The ticket, while it is good. Raises `STORE_AWAY`."""

@@ -204,7 +204,8 @@ def test_every_header_is_in_its_table() -> None:
     given = {*HEADERS, *stream_headers(stream_of())} | set(re.findall(r'headers\["([\w-]+)"\] =', code))
     # What only a preflight's answer holds, browsers read and nobody else.
     given |= set(re.findall(r'[{,] ?"(Access-Control-[\w-]+|Vary|WWW-Authenticate)": ', code))
-    assert {"Retry-After", "Server"} <= given
+    given |= set(re.findall(r'"((?:X-)?RateLimit[\w-]*|X-Variant)"', code))
+    assert {"Retry-After", "Server", "X-RateLimit-Limit", "RateLimit", "X-Variant"} <= given
     assert set(table("api.md", "Response header", "Meaning")) == given - {"Content-Length"}
 
 

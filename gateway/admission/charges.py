@@ -6,9 +6,12 @@ from typing import NamedTuple
 from gateway.admission.addresses import group
 from gateway.admission.tenant import OPEN, Limits, Tenant
 from gateway.admission.visitor import Visitor
-from gateway.limits import Budget, Charge, Slots, Window
+from gateway.limits import CLIENT, Budget, Charge, Slots, Window
 
 EVERYBODY = "*"
+PUBLIC = "public:"
+"""How the credentials begin of those who showed a tenant's public hash, or a ticket that was made for it."""
+
 NOTHING = Charge()
 NO_LIMITS = Limits()
 
@@ -40,8 +43,8 @@ class Charges:
         self.count_everybody = self._house != NOTHING or opened.requests_per_ip > 0
         """Whether there is something to count even where no tenants are configured."""
 
-    def of(self, visitor: Visitor) -> Charge:
-        """What is counted for one question of `visitor`."""
+    def of(self, visitor: Visitor, clients: tuple[str, ...] = ()) -> Charge:
+        """What is counted for one question of `visitor`, who was counted as `clients` where it is gone on with."""
         tenant, caller = visitor.tenant, visitor.caller
         plan = self._plans.get(tenant.name)
         if plan is None or plan.tenant is not tenant:
@@ -50,15 +53,31 @@ class Charges:
         if limits.requests_per_user and caller.user is not None:
             windows += (Window("user", f"{tenant.name}/{caller.user}", limits.requests_per_user, limits.window_s),)
         if limits.requests_per_session and caller.session is not None:
-            who = f"{tenant.name}/{caller.session}"
+            # Users may name their sessions alike.
+            who = f"{tenant.name}/{caller.user or ''}/{caller.session}"
             windows += (Window("session", who, limits.requests_per_session, limits.window_s),)
         if limits.requests_per_ip and visitor.address and not self._unlimited(visitor.address):
             # Of all tenants together: somebody who holds several keys is still one machine.
             windows += (Window("ip", group(visitor.address), limits.requests_per_ip, limits.window_s),)
         if limits.concurrent_per_client:
-            who = f"{tenant.name}/{client_of(visitor)}"
-            slots += (Slots("client", who, limits.concurrent_per_client, False),)
+            for who in clients or self._clients_of(visitor):
+                slots += (Slots(CLIENT, who, limits.concurrent_per_client, False),)
         return Charge(windows, slots, plan.budgets)
+
+    def _clients_of(self, visitor: Visitor) -> tuple[str, ...]:
+        """One client among a tenant's: its user, else its session, else where it comes from.
+
+        A stranger makes up as many sessions as it likes: it is where it comes from too.
+        """
+        tenant, address = visitor.tenant.name, visitor.address
+        user, session = visitor.caller.user, visitor.caller.session
+        if user is not None:
+            return (f"{tenant}/user/{user}",)
+        if session is None:
+            return (f"{tenant}/address/{group(address)}",)
+        if visitor.credential.startswith(PUBLIC) and address and not self._unlimited(address):
+            return f"{tenant}/session/{session}", f"{tenant}/address/{group(address)}"
+        return (f"{tenant}/session/{session}",)
 
     def _plan(self, tenant: Tenant) -> "Plan":
         """What is the same for all of a tenant's questions."""
@@ -81,13 +100,3 @@ class Plan(NamedTuple):
     windows: tuple[Window, ...]
     slots: tuple[Slots, ...]
     budgets: tuple[Budget, ...]
-
-
-def client_of(visitor: Visitor) -> str:
-    """One client among a tenant's: its user, else its session, else where it comes from."""
-    caller = visitor.caller
-    if caller.user is not None:
-        return f"user/{caller.user}"
-    if caller.session is not None:
-        return f"session/{caller.session}"
-    return f"address/{visitor.address}"

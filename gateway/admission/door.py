@@ -53,8 +53,6 @@ class Door:
         asked = self._rollout.prepare(visitor, asked, streamed=streamed)
         if tenant.caps is not None:
             asked = replace(asked, caps=caps_for(self._caps, tenant))
-        if visitor.credential:
-            asked = replace(asked, credential=visitor.credential)
         if asked.preferences is None and stored is None and tenant.preferences is None:
             return asked
         return preferring(asked, stored, tenant.preferences)
@@ -67,11 +65,12 @@ class Door:
         """Leave to make the stream `sid`, at once or when it is its turn. Raises as `WaitingRoom.admit` does."""
         if not self.counts(visitor):
             return FREE
-        charge = self._charges.of(visitor)
-        return await self._room.admit(sid, charge, visitor.tenant.priority, visitor.credential)
+        charge, tenant = self._charges.of(visitor), visitor.tenant
+        return await self._room.admit(sid, charge, tenant.priority, visitor.credential, tenant.name)
 
     def adopt(self, visitor: Visitor, stream: Stream) -> Permit:
         """Leave to go on with a stream that another process began for this visitor."""
         if not self.counts(visitor):
             return FREE
-        return self._room.adopt(stream, self._charges.of(visitor), visitor.tenant.priority, visitor.credential)
+        charge, tenant = self._charges.of(visitor, stream.clients), visitor.tenant
+        return self._room.adopt(stream, charge, tenant.priority, visitor.credential, tenant.name)

@@ -19,6 +19,12 @@ VARIANTS_MAX = 16
 _RELATIVE = re.compile(r"\+(\d{1,9})([smhd])")
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
+_SINCE, _UNTIL = datetime(2000, 1, 1, tzinfo=UTC).timestamp(), datetime(2100, 1, 1, tzinfo=UTC).timestamp()
+"""No rollout has steps outside of it. It does not move with the clock: a file that was right once must not go bad."""
+
+_FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799
+"""All that a datetime can hold, from the year 1 to the end of the year 9999, in seconds of Unix time."""
+
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 TenantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 UserName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}/[^\x00-\x1f\x7f]{1,200}$")]
@@ -76,7 +82,10 @@ def changed(flag: Flag, said: Mapping[str, Any], now: float) -> Flag:
 
 
 def _steps(said: list[_Step], now: float) -> tuple[Step, ...]:
-    return tuple(sorted(Step(_when(step.at, now), step.percent) for step in said))
+    steps = sorted(Step(_when(step.at, now), step.percent) for step in said)
+    if steps and not _SINCE <= steps[0].at_s <= steps[-1].at_s < _UNTIL:
+        raise _wrong("steps", "at must not be before 2000, and must be before 2100")
+    return tuple(steps)
 
 
 def _when(said: str | datetime, now: float) -> float:
@@ -122,7 +131,12 @@ def shown_now(flag: Flag, now: float) -> dict[str, Any]:
 
 
 def iso(at_s: float) -> str:
-    """A Unix time as people and programs read it, in UTC."""
+    """A Unix time as people and programs read it, in UTC; the nearest that can be written where there is no such year.
+
+    What is stored must be readable whoever stored it: an operator who cannot look cannot mend it either.
+    """
+    # In this order what is no number at all is the first moment.
+    at_s = min(_LAST_S, max(_FIRST_S, at_s))
     return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

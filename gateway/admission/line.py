@@ -23,6 +23,7 @@ class Line:
         self._runs = [0] * len(CLASSES)
         self._wanted: Counter[Slots] = Counter()
         self._combinations: Counter[tuple[Slots, ...]] = Counter()
+        self._tenants: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return sum(map(len, self._classes))
@@ -35,6 +36,10 @@ class Line:
         """How many of a class wait."""
         return len(self._classes[RANKS[priority]])
 
+    def waiting_of(self, tenant: str) -> int:
+        """How many of a tenant's wait."""
+        return self._tenants[tenant]
+
     def enter(self, permit: HeldPermit, *, first: bool = False) -> None:
         """Wait behind the others of its class, or before them."""
         waiting = self._classes[RANKS[permit.priority]]
@@ -43,6 +48,7 @@ class Line:
             waiting.move_to_end(permit.sid, last=False)
         self._wanted.update(permit.shared)
         self._combinations[permit.shared] += 1
+        self._tenants[permit.tenant] += 1
 
     def leave(self, permit: HeldPermit) -> bool:
         """Wait no more; whether it did."""
@@ -50,6 +56,7 @@ class Line:
             return False
         _uncount(self._wanted, permit.shared)
         _uncount(self._combinations, (permit.shared,))
+        _uncount(self._tenants, (permit.tenant,))
         return True
 
     def position(self, permit: HeldPermit) -> int:

@@ -81,14 +81,27 @@ class Place:
 class HeldPermit:
     """A permit for which something is counted: slots of this process, shared ones, or a place in line for them."""
 
-    __slots__ = ("_keeper", "began_s", "charge", "credential", "over", "place", "priority", "shared", "sid", "standing")
+    __slots__ = (
+        "_keeper",
+        "began_s",
+        "charge",
+        "credential",
+        "over",
+        "place",
+        "priority",
+        "shared",
+        "sid",
+        "standing",
+        "tenant",
+    )
 
-    def __init__(self, keeper: Keeper, sid: str, charge: Charge, priority: str, credential: str) -> None:
+    def __init__(self, keeper: Keeper, sid: str, charge: Charge, priority: str, credential: str, tenant: str) -> None:
         self._keeper = keeper
         self.sid = sid
         self.charge = charge
         self.priority = priority
         self.credential = credential
+        self.tenant = tenant
         self.standing: Standing | None = None
         self.shared: tuple[Slots, ...] = tuple([slots for slots in charge.slots if slots.waits])
         """The slots that it may have to wait for."""

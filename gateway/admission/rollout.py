@@ -9,7 +9,7 @@ from gateway.errors import Code, GatewayError
 from gateway.flags import STREAMING, Flag, FlagStore, Subject, Variant, is_in, variant_for
 from gateway.request import StreamRequest
 
-_TWIN = "the same request with `Accept: application/json` gets the plain answer"
+_TWIN = "the same request with `Accept: application/json` (of an OpenAI client: without `stream`) gets the plain answer"
 
 
 class Rollout:
@@ -53,8 +53,12 @@ def apply_variant(asked: StreamRequest, variant: Variant | None) -> StreamReques
 
 
 def _variant_of(visitor: Visitor, flag: Flag) -> Variant | None:
-    name = variant_for(flag, _subject(visitor))
-    return next((variant for variant in flag.variants if variant.name == name), None)
+    """Its arm of the experiment; none where that is answered by a model that its tenant may not use."""
+    name, models = variant_for(flag, _subject(visitor)), visitor.tenant.features.models
+    found = next((variant for variant in flag.variants if variant.name == name), None)
+    if found is None or (found.model and models and found.model not in models):
+        return None
+    return found
 
 
 def _subject(visitor: Visitor) -> Subject:

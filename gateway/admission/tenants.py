@@ -1,5 +1,6 @@
 """Tenants: all of them, found by what their callers show; and the one place that says which of them are in force."""
 
+import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -110,7 +111,7 @@ def credential_of(kind: str, tenant: Tenant, name: str) -> str:
 
 
 class Registry:
-    """The tenants in force. They change all at once, or not at all.
+    """The tenants in force. They change all at once, or not at all, and only between two turns of the event loop.
 
     While there is no file, where it is `optional`, there is the open tenant; never again once there was one.
     `check` raises a TenantsError for a tenant that cannot be served; `on_change` is called with the new ones after each
@@ -133,21 +134,37 @@ class Registry:
         self._environment = environment
         self._check = check
         self.on_change = on_change
+        self._turn = asyncio.Lock()
+        self._begun: set[asyncio.Task[str]] = set()
         self.now = self._load()
         self._optional = optional and self.now.is_open
 
-    def reload(self) -> str:
-        """Read the file again. Empty where that went well; else what is wrong with it, and everything is as before."""
-        try:
-            found = self._load()
-        except TenantsError as error:
-            log.error("the tenants file was not taken: %s", error)
-            return str(error)
+    async def reload(self) -> str:
+        """Read the file again. Empty where that went well; else what is wrong with it, and everything is as before.
+
+        It is read and checked in a thread, since thousands of tenants take a second; and by one after the other, or
+        what was read first could be put in place of what was read last.
+        """
+        async with self._turn:
+            try:
+                found = await asyncio.to_thread(self._load)
+            except TenantsError as error:
+                log.error("the tenants file was not taken: %s", error)
+                return str(error)
+            self._put(found)
+        return ""
+
+    def reload_soon(self) -> None:
+        """The same for whoever cannot wait, as a signal; what came of it stands in the log."""
+        task = asyncio.get_running_loop().create_task(self.reload(), name="read tenants")
+        self._begun.add(task)
+        task.add_done_callback(self._begun.discard)
+
+    def _put(self, found: Tenants) -> None:
         self._optional = self._optional and found.is_open
         self.now = found
         log.info("tenants reloaded", extra={"tenants": len(found)})
         self.on_change(found)
-        return ""
 
     def _load(self) -> Tenants:
         if self._optional and not self._path.exists():

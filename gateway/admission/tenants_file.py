@@ -22,7 +22,8 @@ ENVIRONMENT = "env:"
 
 FILE_MAX_BYTES = 16 * 1024**2
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+NAME = "[A-Za-z0-9_-]{1,64}"
+Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 Text = Annotated[str, Field(min_length=1, max_length=500)]
 Count = Annotated[int, Field(ge=0, le=1_000_000_000_000)]
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
@@ -63,7 +64,7 @@ class _Features(_Table):
 
 
 class _Limits(_Table):
-    window_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
+    window_s: Annotated[float, Field(ge=0.1, le=86_400)] = 60.0
     requests: Count = 0
     requests_per_user: Count = 0
     requests_per_session: Count = 0
@@ -73,6 +74,10 @@ class _Limits(_Table):
     tokens_per_day: Count = 0
     max_input_chars: Count = 0
     max_messages: Count = 0
+
+
+UNBOUNDED = 10**12
+"""More words, tokens, bytes or seconds than an answer has."""
 
 
 class _Caps(_Table):
@@ -173,6 +178,12 @@ def _parsed(path: Path) -> dict[str, Any]:
         raise TenantsError(f"not valid TOML{f', {place}' if place else ''}") from None
 
 
+def _caps(table: _Caps) -> Caps:
+    """What is left out there is as the gateway's own; a 0 that is written down is no bound at all."""
+    said = table.model_dump(exclude_unset=True)
+    return Caps(**{name: value or UNBOUNDED for name, value in said.items()})
+
+
 def _entry(name: str, table: _Tenant, environment: Mapping[str, str], limits: Limits) -> Entry:
     """One tenant. Raises ValueError, with the dotted key of what is wrong."""
     where = f"tenants.{name}"
@@ -187,7 +198,7 @@ def _entry(name: str, table: _Tenant, environment: Mapping[str, str], limits: Li
         features=features,
         limits=replace(limits, **table.limits.model_dump(exclude_unset=True)),
         priority=table.priority,
-        caps=Caps(**table.caps.model_dump()) if table.caps is not None else None,
+        caps=_caps(table.caps) if table.caps is not None else None,
         preferences=Preferences(**table.preferences.model_dump()) if table.preferences is not None else None,
         origins=tuple(table.origins),
         webhook=_webhook(f"{where}.webhook", table.webhook, environment) if table.webhook is not None else None,

@@ -1,6 +1,7 @@
 """WaitingRoom: who may make a stream now, who waits for it, and who is turned away."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from gateway.admission.line import Line
@@ -19,7 +20,8 @@ class WaitingRoom:
     """Gives permits: at once where there are slots, else in turn.
 
     `slots` are this process's own (0: no end of them). At most `max_waiting` wait, each for at most `patience_s`
-    seconds, and after `premium_run` of a higher class one of a lower one goes in.
+    seconds, and after `premium_run` of a higher class one of a lower one goes in. Where there are several `tenants`
+    each may have as many places as it leaves free for others: one alone half of them, two a third each.
     """
 
     def __init__(
@@ -30,6 +32,7 @@ class WaitingRoom:
         max_waiting: int,
         patience_s: float,
         premium_run: int,
+        tenants: Callable[[], int] = lambda: 1,
         standings: Standings = Standings(),  # noqa: B008  # it has no state
         clock: Callable[[], float] = time.monotonic,
         metrics: Metrics,
@@ -41,22 +44,25 @@ class WaitingRoom:
         self._metrics = metrics
         self._line = Line(premium_run)
         self._turns = Turns(limiter, self._line, slots=slots, patience_s=patience_s, clock=clock, metrics=metrics)
-        self._promised = 0
+        self._tenants = tenants
+        self._promised: Counter[str] = Counter()
         self.bounded = slots > 0
         """Whether this process has slots of its own to count, whatever its callers are charged."""
 
-    async def admit(self, sid: str, charge: Charge, priority: str, credential: str = "") -> HeldPermit:
+    async def admit(
+        self, sid: str, charge: Charge, priority: str, credential: str = "", tenant: str = ""
+    ) -> HeldPermit:
         """Leave to make the stream `sid`, at once or in turn; cancelled in between, nothing stays taken.
 
         `priority` is `premium`, `standard` or `background`. Raises `QUEUE_FULL` before anything is counted, and what
         the `charge` is refused with.
         """
-        permit = HeldPermit(self, sid, charge, priority, credential)
+        permit = HeldPermit(self, sid, charge, priority, credential, tenant)
         at_once, may_wait = self._prospects(permit)
         if not (at_once or may_wait):
             raise self._full(permit)
         # Both are kept free for it while it is asked elsewhere whether it may.
-        self._promised += may_wait
+        self._promised[tenant] += may_wait
         if at_once:
             self._turns.hold(permit)
         try:
@@ -65,18 +71,22 @@ class WaitingRoom:
             self.take_back(permit, kept=False)
             raise
         finally:
-            self._promised -= may_wait
+            self._promised[tenant] -= may_wait
+            if not self._promised[tenant]:
+                del self._promised[tenant]
         if permit.began_s is None:
             self._turns.free(permit)
             self._turns.enter(permit)
         return permit
 
-    def adopt(self, stream: Stream, charge: Charge, priority: str, credential: str = "") -> HeldPermit:
+    def adopt(
+        self, stream: Stream, charge: Charge, priority: str, credential: str = "", tenant: str = ""
+    ) -> HeldPermit:
         """Leave for a stream that another process began: it keeps its slots, whatever the count.
 
         One that waited for its turn goes on to do so, before the others of its class, though there be no place.
         """
-        permit = HeldPermit(self, stream.sid, charge, priority, credential)
+        permit = HeldPermit(self, stream.sid, charge, priority, credential, tenant)
         if still_waits(stream):
             self._limiter.adopt(stream.sid, tuple([slots for slots in charge.slots if not slots.waits]))
             self._turns.enter(permit, first=True)
@@ -112,10 +122,17 @@ class WaitingRoom:
 
     def _prospects(self, permit: HeldPermit) -> tuple[bool, bool]:
         """Whether it may have slots at once, if there are any, and whether there is a place to wait for them."""
-        may_wait = len(self._line) + self._promised < self._max_waiting
+        may_wait = self._has_place_for(permit.tenant)
         # Where there is no place to wait, it need not stand back for those who wait for other slots than it does.
         rivals = self._line.wants_any if may_wait else self._line.wants_all
         return self._turns.has_spare and not rivals(permit.shared), may_wait
+
+    def _has_place_for(self, tenant: str) -> bool:
+        """Whether one more of that tenant may wait."""
+        places = self._max_waiting - len(self._line) - self._promised.total()
+        if places <= 0 or self._tenants() <= 1:
+            return places > 0
+        return self._line.waiting_of(tenant) + self._promised[tenant] < places
 
     async def _count(self, permit: HeldPermit, *, at_once: bool, may_wait: bool) -> None:
         verdict = await self._limiter.charge(permit.sid, permit.charge, may_wait=may_wait, take=at_once)

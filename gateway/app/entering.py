@@ -5,6 +5,7 @@ from ipaddress import ip_address
 
 from gateway.admission.charges import Charges, HouseLimits
 from gateway.admission.door import Door
+from gateway.admission.issuing import Issuing
 from gateway.admission.ledger import Ledger
 from gateway.admission.permit import Permit
 from gateway.admission.questions import Questions
@@ -66,12 +67,14 @@ class Entering:
             max_waiting=queue.max_waiting,
             patience_s=queue.patience_s,
             premium_run=queue.premium_run,
+            tenants=lambda: len(registry.now),
             standings=standings,
             metrics=metrics,
         )
         self._charges = charges_by(limits)
         self._ledger = Ledger(limiter, making=hub.making, permit_of=hub.permit_of, fail_where=hub.fail_where)
         hub.witnesses.append(self._ledger)
+        self.issuing = Issuing(limiter, self._charges, standings)
         questions = Questions(settings.input.max_chars, settings.input.max_messages)
         self.door = Door(questions, rollout, self._charges, self._room, standings, caps_by(settings.output))
 
@@ -92,7 +95,7 @@ class Entering:
 
         Raises `UNAUTHENTICATED` where what its caller showed there is good no more.
         """
-        tenants, credential = self._registry.now, stream.request.credential
+        tenants, credential = self._registry.now, stream.credential
         tenant = tenants.named(stream.owner.tenant)
         if tenant is None or not tenants.honours(credential, tenant.name):
             raise GatewayError(Code.UNAUTHENTICATED, NO_MORE)

@@ -180,7 +180,7 @@ class Gateway:
         pages = PageRoutes()
         sessions = SessionRoutes(callers, self._memories.sessions)
         preferences = PreferenceRoutes(callers, self._memories.likings, body_s=body_s)
-        ticketing = TicketRoutes(callers, tickets, body_s=body_s)
+        ticketing = TicketRoutes(callers, tickets, self._entering.issuing.count, body_s=body_s)
         for routes in (ticketing, streams, compatible, self._feedback, sessions, preferences, health, pages):
             app.add_routes(routes.table())
         if settings.server.docs:

@@ -4,7 +4,7 @@ import re
 from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.dialects.base import JSON_NESTING_MAX
@@ -35,6 +35,14 @@ Name = Annotated[
     Field(json_schema_extra={"pattern": r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"}),
 ]
 """A short identifier of the client's own: it may reach logs, headers and other systems."""
+
+
+class Part(BaseModel):
+    """A part of a message: text, a picture, a file. What it holds besides is its upstream's to judge."""
+
+    model_config = ConfigDict(extra="allow")
+
+    text: str | None = None
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

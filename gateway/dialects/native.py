@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gateway import events
 from gateway.dialects.base import TextLayout
 from gateway.dialects.errors import native_refusal
-from gateway.dialects.fields import Name, Role, parse_json, parse_object, refuse_too_many_messages, validate
+from gateway.dialects.fields import Name, Part, Role, parse_json, parse_object, refuse_too_many_messages, validate
 from gateway.dialects.folding import joined, joined_logprobs, tool_calls
 from gateway.dialects.preferences import parse_preferences
 from gateway.errors import Code, GatewayError
@@ -36,7 +36,7 @@ class _Message(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     role: Role
-    content: str | list[Json] | None = None
+    content: str | list[Part] | None = None
 
 
 class _Body(BaseModel):

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gateway import events
 from gateway.dialects.base import TextLayout
 from gateway.dialects.errors import openai_error, openai_refusal
-from gateway.dialects.fields import Name, Role, parse_object, validate
+from gateway.dialects.fields import Name, Part, Role, parse_object, validate
 from gateway.dialects.folding import joined, joined_logprobs, logprobs_of, tool_calls
 from gateway.errors import Code, GatewayError
 from gateway.events import Event, Record
@@ -29,7 +29,7 @@ class _Message(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     role: Role
-    content: str | list[Json] | None = None
+    content: str | list[Part] | None = None
 
 
 class _Body(BaseModel):

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from hmac import compare_digest
 from typing import Any
 
@@ -21,11 +21,13 @@ log = logging.getLogger(__name__)
 
 ACTOR_MAX = 64
 FAILURES_MAX, FAILURES_S = 10, 10.0
-"""So many wrong tokens in so many seconds; after them nobody is let in for the rest: guessing takes for ever."""
+"""So many wrong tokens in so many seconds; after them a wrong one is told 429 for the rest. The right one is let in all
+the same: what keeps guessing hopeless is the length of the token, and nobody may keep the operator out.
+"""
 
 BODY_MAX = 256 * 1024
 
-Reload = Callable[[], str]
+Reload = Callable[[], Awaitable[str]]
 """Reads the tenants again. Empty where that went well; else what is wrong, and everything is as before."""
 
 
@@ -64,24 +66,24 @@ class AdminRoutes:
     async def guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Let in who has the token and is no page in a browser."""
         headers = request.headers
-        if "Origin" in headers:
+        # A page that loads an image names no origin; its browser says all the same that it is one that asks.
+        if "Origin" in headers or headers.get("Sec-Fetch-Site", "none") != "none":
             raise GatewayError(Code.ORIGIN_NOT_ALLOWED, "pages in browsers may not ask here")
         self._check_token(headers.get("Authorization", ""))
         return await handler(request)
 
     def _check_token(self, shown_token: str) -> None:
+        scheme, _, token = shown_token.partition(" ")
+        # Compared even where the scheme is wrong: the answer takes as long.
+        right = compare_digest(token.strip().encode("utf-8", "surrogateescape"), self._token)
+        if right and scheme.lower() == "bearer":
+            return
         now = self._passing()
         if len(self._failures) == FAILURES_MAX and now - self._failures[0] < FAILURES_S:
             wait_s = FAILURES_S - (now - self._failures[0])
             raise GatewayError(Code.RATE_LIMITED, "too many wrong tokens", retry_after_s=wait_s)
-        scheme, _, token = shown_token.partition(" ")
-        # Compared even where the scheme is wrong: the answer takes as long.
-        right = compare_digest(token.strip().encode("utf-8", "surrogateescape"), self._token)
-        if not right or scheme.lower() != "bearer":
-            self._failures.append(now)
-            raise GatewayError(
-                Code.UNAUTHENTICATED, "the admin token is needed", headers={"WWW-Authenticate": "Bearer"}
-            )
+        self._failures.append(now)
+        raise GatewayError(Code.UNAUTHENTICATED, "the admin token is needed", headers={"WWW-Authenticate": "Bearer"})
 
     async def list(self, request: web.Request) -> web.Response:
         """`GET /admin/flags`: all of them as they are in force."""
@@ -116,7 +118,7 @@ class AdminRoutes:
     async def reload(self, request: web.Request) -> web.Response:
         """`POST /admin/tenants/reload`: read the tenants again; a file that is wrong changes nothing."""
         log.info("the tenants are read again", extra={"actor": _actor(request)})
-        problem = self._reload_tenants()
+        problem = await self._reload_tenants()
         if problem:
             raise GatewayError(Code.INVALID_REQUEST, problem)
         return _json({"reloaded": True})

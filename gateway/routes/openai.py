@@ -74,8 +74,9 @@ class OpenAIRoutes:
             return await self._delivery.deliver(request, reading)
 
     async def models(self, request: web.Request) -> web.Response:
-        """`GET /v1/models`."""
-        await self._callers.visitor(request)
-        names = await self._catalog.models()
+        """`GET /v1/models`: of all models those that the visitor's tenant may use."""
+        visitor = await self._callers.visitor(request)
+        own = visitor.tenant.features.models
+        names = [name for name in await self._catalog.models() if not own or name in own]
         data = [{"id": name, "object": "model", "created": 0, "owned_by": "sse-gateway"} for name in names]
         return web.Response(body=orjson.dumps({"object": "list", "data": data}), content_type="application/json")

@@ -108,8 +108,8 @@ class Refusals:
         dialect = self._dialect(request)
         if error.code in WAIT_CODES and is_native_get(request) and dialect.resumable:
             return self._come_back(error, headers, request.query.get("events") == "unnamed")
-        if error.ended_a_stream or error.code is Code.IDEMPOTENCY_MISMATCH:
-            # Asking again is the user's decision, not a client library's.
+        if error.ended_a_stream or error.code in (Code.IDEMPOTENCY_MISMATCH, Code.STREAMING_DISABLED):
+            # Asking again is the user's decision, not a client library's, or cannot help.
             headers["x-should-retry"] = "false"
         body = orjson.dumps(dialect.refusal(error))
         return web.Response(status=error.status, body=body, headers=headers, content_type="application/json")

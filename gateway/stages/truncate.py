@@ -12,7 +12,10 @@ from gateway.stages.prose import CLOSERS, CONTEXT, end_of_word, last_sentence, l
 from gateway.stages.told import NOTHING, Told
 
 NEAR = 0.9
-"""The part of a cap beyond which a sentence is held until it is whole."""
+"""The part of a cap beyond which a sentence is held until it is whole …"""
+
+SENTENCE_WORDS, SENTENCE_CHARACTERS = 40, 240
+"""… and where that leaves less than a long sentence, so much before the cap: it must not be passed in the middle."""
 
 LOOK = 512
 """Characters after which words are counted, at the latest: what is not counted yet is kept."""
@@ -45,6 +48,9 @@ class Truncate(Stage):
         self._words = caps.words or math.inf
         self._characters = caps.tokens * CHARACTERS_PER_TOKEN or math.inf
         self._bytes = caps.bytes or math.inf
+        self._near_words = _near(self._words, SENTENCE_WORDS)
+        self._near_characters = _near(self._characters, SENTENCE_CHARACTERS)
+        self._near_bytes = _near(self._bytes, SENTENCE_CHARACTERS)
         self._began = self._due = 0.0
         self._told = NOTHING
         self._size, self._since = 0, ""
@@ -94,13 +100,13 @@ class Truncate(Stage):
     def _next_look(self) -> int:
         """The size below which no cap can be near. A word has a character at least, a character four bytes at most."""
         told = self._told
-        words, characters = NEAR * self._words - told.words, NEAR * self._characters - told.size
-        left = min(LOOK, words, characters, (NEAR * self._bytes - told.bytes) / 4, self._max_size - told.size)
+        words, characters = self._near_words - told.words, self._near_characters - told.size
+        left = min(LOOK, words, characters, (self._near_bytes - told.bytes) / 4, self._max_size - told.size)
         return told.size + max(1, int(left))
 
     def _is_near(self, told: Told) -> bool:
-        passed = told.words > NEAR * self._words or told.size > NEAR * self._characters
-        passed = passed or told.bytes > NEAR * self._bytes
+        passed = told.words > self._near_words or told.size > self._near_characters
+        passed = passed or told.bytes > self._near_bytes
         return passed or (self._due > 0 and self._clock() >= self._due)
 
     # Near a cap.
@@ -230,3 +236,8 @@ class Truncate(Stage):
         return Warned(
             "TRUNCATED", f"the answer may not be longer than {limit:g} {cap}", {cap: said[cap], "limit": limit}
         )
+
+
+def _near(cap: float, sentence: float) -> float:
+    """Beyond what of a cap a sentence is held."""
+    return min(NEAR * cap, max(0.0, cap - sentence))

@@ -48,6 +48,13 @@ class Batch:
         self._scripts[len(self._packed)] = script
         self.add("EVALSHA", script.sha, len(keys), *keys, *words)
 
+    def cut(self, length: int) -> None:
+        """Only the first `length` commands, as if no others had been put in."""
+        for at in range(length, len(self._packed)):
+            self._scripts.pop(at, None)
+        self.size -= sum(map(len, self._packed[length:]))
+        del self._packed[length:]
+
     async def send(self) -> list[Any]:
         """The answers in order; what a command was refused with stands in its place as a `ResponseError`.
 

@@ -31,7 +31,7 @@ class Courier:
     async def carry(self, put: Callable[[Batch], None]) -> list[Any]:
         """The answers to the commands that `put` puts into a batch; a refused one is an exception among them.
 
-        Raises what redis-py raises when Redis is away.
+        Raises what redis-py raises when Redis is away, and what `put` raises; then nothing of it is sent.
         """
         errand = _Errand(put, asyncio.get_running_loop().create_future())
         self._waiting.append(errand)
@@ -40,18 +40,21 @@ class Courier:
         return await errand.answers
 
     async def _go(self) -> None:
-        while self._waiting:
-            await self._once()
-        self._going = None
+        try:
+            while self._waiting:
+                await self._once()
+        finally:
+            # Whatever happened: the next one must not wait for a round trip that nobody makes.
+            self._going = None
 
     async def _once(self) -> None:
-        batch, taken = self._batch(), list[tuple[_Errand, int, int]]()
-        while self._waiting and len(batch) < AT_ONCE:
-            errand, first = self._waiting.popleft(), len(batch)
-            if not errand.answers.done():
-                errand.put(batch)
-                taken.append((errand, first, len(batch)))
+        taken: list[tuple[_Errand, int, int]] = []
         try:
+            batch = self._batch()
+            while self._waiting and len(batch) < AT_ONCE:
+                errand, first = self._waiting.popleft(), len(batch)
+                if not errand.answers.done() and _said(errand, batch):
+                    taken.append((errand, first, len(batch)))
             answers = await batch.send()
         except Exception as error:
             # Those who came meanwhile need not wait as long to hear the same.
@@ -63,3 +66,15 @@ class Courier:
         for errand, first, end in taken:
             if not errand.answers.done():
                 errand.answers.set_result(answers[first:end])
+
+
+def _said(errand: _Errand, batch: Batch) -> bool:
+    """Whether it could say its question; one that could not is told alone, and is no fault of the others."""
+    first = len(batch)
+    try:
+        errand.put(batch)
+    except Exception as error:
+        batch.cut(first)
+        errand.answers.set_exception(error)
+        return False
+    return True

@@ -22,12 +22,15 @@ class Keys:
         """Hash: the flags that were changed at run time, by name."""
         self.flag_changes = f"{prefix}:{{flags}}:changes"
         """Redis stream: who changed a flag, when, from what to what."""
-        self.sessions = f"{prefix}:sessions"
+        self.sessions = f"{prefix}:{{sessions}}:all"
         """Sorted set: the names of all conversations, by the time of their last turn."""
-        self.likings = f"{prefix}:likings"
+        self.likings = f"{prefix}:{{likings}}:all"
         """Sorted set: the names of all users' preferences, by the time at which they were said."""
         self.tickets_unused = f"{prefix}:{{tickets}}:unused"
-        """Sorted set: the names of tickets that wait to be used, each until the millisecond that is its score."""
+        """Sorted set: the names of tickets that wait to be used, each until the millisecond that is its score.
+
+        With `:` and a tenant behind it, the same of that tenant's.
+        """
         self.tickets_used = f"{prefix}:{{tickets}}:used"
         """Sorted set: the same of used ones."""
         self._log_of = f"{prefix}:{{%s}}:log"
@@ -76,6 +79,14 @@ class Keys:
     def session(self, owner: Caller, session: str) -> str:
         """List: the turns of a conversation, the oldest first."""
         return f"{self._prefix}:session:{_digest(owner.tenant, owner.user, session)}"
+
+    def sessions_of(self, tenant: str) -> str:
+        """Sorted set: the same as `sessions`, of one tenant."""
+        return f"{self._prefix}:{{sessions}}:of:{_digest(tenant)}"
+
+    def likings_of(self, tenant: str) -> str:
+        """Sorted set: the same as `likings`, of one tenant."""
+        return f"{self._prefix}:{{likings}}:of:{_digest(tenant)}"
 
     def liking(self, owner: Caller) -> str:
         """String: how a user likes to be answered."""

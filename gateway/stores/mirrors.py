@@ -244,6 +244,8 @@ def restored(found: Found, bounds: Bounds) -> Stream:
         dialect=found.dialect,
         lineage=lineage,
         created_s=found.created_s,
+        credential=found.credential,
+        clients=found.clients,
     )
     older, exact, first, head = list[Record](), list[Record](), found.entries[0].first, found.entries[0].first - 1
     lost = head

@@ -11,7 +11,7 @@ from gateway.stores.sessions_redis import ask
 
 
 class RedisPreferences:
-    """A PreferenceStore over Redis: of `max_users`, each kept for `ttl_s` seconds after it was said."""
+    """A PreferenceStore over Redis: of `max_users`, half of them of one tenant, each kept for `ttl_s` seconds after it was said."""
 
     def __init__(self, courier: Courier, keys: Keys, *, max_users: int, ttl_s: float) -> None:
         self._courier = courier
@@ -31,7 +31,7 @@ class RedisPreferences:
 
         def put(batch: Batch) -> None:
             batch.add("SET", key, orjson.dumps(preferences), "PX", self._ttl_ms)
-            self._roster.note(batch, key)
+            self._roster.note(batch, key, self._keys.likings_of(owner.tenant))
 
         _, surplus = await ask(self._courier, put)
         if surplus:

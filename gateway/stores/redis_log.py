@@ -80,6 +80,8 @@ class Found(NamedTuple):
     dialect: str
     provider: str
     entries: list[Entry]
+    credential: str = ""
+    clients: tuple[str, ...] = ()
 
     @property
     def gone(self) -> bool:
@@ -148,6 +150,10 @@ class RedisLog:
             "owner", encode_caller(stream.owner), "request", encode_request(request), "created", stream.created_s,
             "dialect", dialect, "provider", provider, "ends", _dump_ends(stream.lineage.ends),
         ]  # fmt: skip
+        if stream.credential:
+            meta += ("credential", stream.credential)
+        if stream.clients:
+            meta += ("clients", orjson.dumps(stream.clients))
         head = (stream.epoch, producer.instance, last, ttl_s, ttl_s + self._tombstone_s, ENTRIES_MAX, len(meta) // 2)
         batch.run(self._write, self._both(stream.sid), [*head, *meta, *words_of(pieces)])
 
@@ -279,6 +285,8 @@ def _found(sid: str, meta: Mapping[bytes, bytes], entries: list[Entry]) -> Found
             at=meta[b"at"].decode(),
             dialect=meta[b"dialect"].decode(),
             provider=meta[b"provider"].decode(),
+            credential=meta.get(b"credential", b"").decode(),
+            clients=tuple(map(str, orjson.loads(meta.get(b"clients", b"[]")))),
             entries=entries,
         )
     except (KeyError, ValueError, AttributeError) as error:

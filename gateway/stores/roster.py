@@ -6,10 +6,14 @@ from typing import Any
 
 from gateway.stores.batch import Batch, Word
 from gateway.stores.scripts import Script
+from gateway.stores.shelf import share_of
 
 
 class Roster:
-    """At most `max_names` of `key`; those that were noted longest ago go first, and whatever is older than `ttl_s`."""
+    """At most `max_names` of `key`; those that were noted longest ago go first, and whatever is older than `ttl_s`.
+
+    One tenant has no more than its share of them: beyond it go its own.
+    """
 
     def __init__(self, key: str, *, max_names: int, ttl_s: float, clock: Callable[[], float] = time.time) -> None:
         self._key = key
@@ -18,10 +22,11 @@ class Roster:
         self._clock = clock
         self._enroll = Script("enroll")
 
-    def note(self, batch: Batch, name: str) -> None:
-        """One command: `name` is the newest now. Its answer goes to `forget`."""
+    def note(self, batch: Batch, name: str, own: str) -> None:
+        """One command: `name` is the newest now, also in `own`, the key of its tenant. Its answer goes to `forget`."""
         now = self._clock()
-        batch.run(self._enroll, [self._key], [name, f"{now:.3f}", f"{now - self._ttl_s:.3f}", self._max_names])
+        words = [name, f"{now:.3f}", f"{now - self._ttl_s:.3f}", self._max_names, share_of(self._max_names)]
+        batch.run(self._enroll, [self._key, own], words)
 
     @staticmethod
     def forget(batch: Batch, replies: Sequence[Any]) -> None:

@@ -12,14 +12,19 @@ Name = tuple[str, str | None, str]
 
 
 class MemorySessions:
-    """A SessionStore for one process. All conversations together take `memory_bytes` at most."""
+    """A SessionStore for one process. All conversations together take `memory_bytes` at most, those of
+    one tenant half of it."""
 
     def __init__(
         self, bounds: SessionBounds, *, memory_bytes: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._bounds = bounds
         self._shelf: Shelf[Name, list[Exchange]] = Shelf(
-            max_values=bounds.max_sessions, max_bytes=memory_bytes, ttl_s=bounds.ttl_s, clock=clock
+            max_values=bounds.max_sessions,
+            max_bytes=memory_bytes,
+            ttl_s=bounds.ttl_s,
+            clock=clock,
+            owner_of=_tenant,
         )
 
     @property
@@ -53,11 +58,11 @@ class MemorySessions:
 
 
 class MemoryPreferences:
-    """A PreferenceStore for one process: of `max_users`, each kept for `ttl_s` seconds after it was said."""
+    """A PreferenceStore for one process: of `max_users`, half of them of one tenant, each kept for `ttl_s` seconds after it was said."""
 
     def __init__(self, *, max_users: int, ttl_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._shelf: Shelf[tuple[str, str | None], Preferences] = Shelf(
-            max_values=max_users, max_bytes=max_users * 2 * VALUE_BYTES, ttl_s=ttl_s, clock=clock
+            max_values=max_users, max_bytes=max_users * 2 * VALUE_BYTES, ttl_s=ttl_s, clock=clock, owner_of=_tenant
         )
 
     async def read(self, owner: Caller) -> Preferences | None:
@@ -67,6 +72,10 @@ class MemoryPreferences:
     async def write(self, owner: Caller, preferences: Preferences) -> None:
         """In place of what was said before."""
         self._shelf.put((owner.tenant, owner.user), preferences)
+
+
+def _tenant(name: tuple[str, *tuple[str | None, ...]]) -> str:
+    return name[0]
 
 
 def _name(owner: Caller, session: str) -> Name:

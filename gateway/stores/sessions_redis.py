@@ -43,7 +43,7 @@ class RedisSessions:
         self._keys = keys
         self._bounds = bounds
         self._waiting: Shelf[Name, list[Exchange]] = Shelf(
-            max_values=bounds.max_sessions, max_bytes=memory_bytes, ttl_s=bounds.ttl_s
+            max_values=bounds.max_sessions, max_bytes=memory_bytes, ttl_s=bounds.ttl_s, owner_of=_tenant
         )
         self._roster = Roster(keys.sessions, max_names=bounds.max_sessions, ttl_s=bounds.ttl_s)
         self._remember = Script("remember")
@@ -80,8 +80,9 @@ class RedisSessions:
         def put(batch: Batch) -> None:
             batch.add("UNLINK", key)
             batch.add("ZREM", self._keys.sessions, key)
+            batch.add("ZREM", self._keys.sessions_of(owner.tenant), key)
 
-        gone, _ = await ask(self._courier, put)
+        gone, *_ = await ask(self._courier, put)
         return bool(gone) or waited
 
     async def close(self) -> None:
@@ -124,7 +125,7 @@ class RedisSessions:
             for (owner, session), turn in turns:
                 batch.run(self._remember, [self._keys.session(owner, session)], self._words(turn))
             for (owner, session), _ in some:
-                self._roster.note(batch, self._keys.session(owner, session))
+                self._roster.note(batch, self._keys.session(owner, session), self._keys.sessions_of(owner.tenant))
 
         replies = await self._courier.carry(put)
         raise_away(replies)
@@ -170,6 +171,10 @@ def raise_away(replies: Sequence[Any]) -> None:
     for reply in replies:
         if isinstance(reply, Exception) and away(reply):
             raise reply
+
+
+def _tenant(name: Name) -> str:
+    return name[0].tenant
 
 
 def _owner(owner: Caller) -> Caller:

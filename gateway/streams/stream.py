@@ -76,6 +76,8 @@ class Stream:
 
     `asides` counts the events that did not come from its pipeline's source. A stream that is `mirrored` is made in
     another process and copied here; one that is `given_up` gets no more events here, whatever becomes of it elsewhere.
+    `credential` is what its owner showed at the door, by a name that is no secret: whoever goes on with the stream must
+    ask whether it is still good. `clients` are the names under which it is counted among its owner's streams.
     """
 
     def __init__(
@@ -88,6 +90,8 @@ class Stream:
         dialect: str = "",
         lineage: Lineage = FIRST_EPOCH,
         created_s: int = 0,
+        credential: str = "",
+        clients: tuple[str, ...] = (),
     ) -> None:
         self.sid = sid
         self.dialect = dialect
@@ -97,6 +101,8 @@ class Stream:
         self.request_bytes = request.size()
         self.owner = owner
         self.created_s = created_s or int(time.time())
+        self.credential = credential
+        self.clients = clients
         self.state = State.OPEN
         self.sealed = False
         self.seal_reason = ""
@@ -255,6 +261,8 @@ class Stream:
             dialect=self.dialect,
             lineage=lineage,
             created_s=self.created_s,
+            credential=self.credential,
+            clients=self.clients,
         )
         events = list(map(_event, self._events))
         copy.load(self._older, self.exact_from, events, lost=self.lost, poured=self.poured)

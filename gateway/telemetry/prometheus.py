@@ -117,17 +117,22 @@ class PrometheusMetrics(Metrics):
         self._store = StoreSeries()
         self._log_drops = Counts("ssegw_log_lines_dropped_total", "Log lines given up because nobody reads them")
         self._log_lock = Lock()
-        self.series: list[Series] = []
-        for found in vars(self).values():
-            if isinstance(found, Series):
-                self.series.append(found)
-            elif isinstance(found, (QueueSeries, WebhookSeries, RolloutSeries, StoreSeries)):
-                self.series += found.series()
+        self.series = self._all_series()
         self.registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         self.registry.register(self)
+
+    def _all_series(self) -> list[Series]:
+        """In the order in which they were made."""
+        series: list[Series] = []
+        for found in vars(self).values():
+            if isinstance(found, Series):
+                series.append(found)
+            elif isinstance(found, (QueueSeries, WebhookSeries, RolloutSeries, StoreSeries)):
+                series += found.series()
+        return series
 
     def collect(self) -> Iterable[Metric]:
         """For the registry: all that was counted."""

@@ -64,15 +64,15 @@ class Bench:
         self.room = WaitingRoom(self.limiter, clock=self.loop.clock, metrics=self.metrics, **values)
         self._count = 0
 
-    def admit(self, charge: Charge = NOTHING, priority: str = "standard") -> HeldPermit:
+    def admit(self, charge: Charge = NOTHING, priority: str = "standard", of: str = "") -> HeldPermit:
         """Ask for leave, and get it or the refusal."""
         self._count += 1
-        return self.loop.run(self.room.admit(f"s{self._count}", charge, priority))
+        return self.loop.run(self.room.admit(f"s{self._count}", charge, priority, tenant=of))
 
-    def asking(self, charge: Charge = NOTHING, priority: str = "standard") -> "asyncio.Task[HeldPermit]":
+    def asking(self, charge: Charge = NOTHING, priority: str = "standard", of: str = "") -> "asyncio.Task[HeldPermit]":
         """Ask for leave, and go on before there is an answer."""
         self._count += 1
-        return self.loop.create_task(self.room.admit(f"s{self._count}", charge, priority))
+        return self.loop.create_task(self.room.admit(f"s{self._count}", charge, priority, tenant=of))
 
     def guest(self, *slots: Slots, priority: str = "standard") -> Guest:
         """Somebody who was let in, or waits."""

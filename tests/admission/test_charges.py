@@ -4,10 +4,12 @@ import pytest
 
 from gateway.admission.charges import EVERYBODY, Charges, HouseLimits
 from gateway.admission.tenant import OPEN, Limits, Tenant
-from gateway.admission.visitor import Visitor
-from gateway.limits import Budget, Charge, Slots, Window
+from gateway.admission.tenants import credential_of
+from gateway.admission.visitor import Trust, Visitor
+from gateway.limits import Budget, Charge, Slots, Window, clients_in
 from gateway.request import Caller
 
+ACME = Tenant("acme")
 ALL = Limits(
     window_s=30,
     requests=100,
@@ -23,6 +25,16 @@ ALL = Limits(
 def visitor(limits: Limits, user: str | None = "u", session: str | None = "s", address: str = "192.0.2.1") -> Visitor:
     """Somebody of a tenant with these limits."""
     return Visitor(Tenant("acme", limits=limits), Caller("acme", user, session), address)
+
+
+def stranger(session: str = "s", address: str = "192.0.2.1", trust: Trust = Trust.STRANGER) -> Visitor:
+    """Somebody who showed the public hash of that tenant, or a ticket that was made for it."""
+    return visitor(ALL, None, session, address)._replace(credential=credential_of("public", ACME, "h"), trust=trust)
+
+
+def clients(visitor: Visitor, free: str = "") -> list[str]:
+    """Of whom the streams are counted."""
+    return [slots.who for slots in charges(free=free).of(visitor).slots if slots.scope == "client"]
 
 
 def charges(house: HouseLimits = HouseLimits(), free: str = "") -> Charges:  # noqa: B008  # a tuple, never changed
@@ -41,7 +53,7 @@ def test_every_limit_of_a_tenant_is_counted() -> None:
     assert found.windows == (
         Window("tenant", "acme", 100, 30),
         Window("user", "acme/u", 20, 30),
-        Window("session", "acme/s", 10, 30),
+        Window("session", "acme/u/s", 10, 30),
         Window("ip", "192.0.2.1", 30, 30),
     )
     assert found.slots == (Slots("tenant", "acme", 5, True), Slots("client", "acme/user/u", 2, False))
@@ -82,3 +94,27 @@ def test_a_client_is_its_user_else_its_session_else_its_address(
 ) -> None:
     """And no name of one can be that of another."""
     assert charges().of(visitor(ALL, user, session)).slots[-1].who == who
+
+
+@pytest.mark.parametrize("trust", [Trust.STRANGER, Trust.PROVED], ids=["by its hash", "by a ticket"])
+@pytest.mark.parametrize(
+    ("address", "who"), [("192.0.2.1", "192.0.2.1"), ("2001:db8:1:2:3::4", "2001:db8:1:2::/64")], ids=["IPv4", "IPv6"]
+)
+def test_a_stranger_is_where_it_comes_from_too(trust: Trust, address: str, who: str) -> None:
+    """Whatever sessions it makes up: they cost it nothing."""
+    assert clients(stranger("one", address, trust)) == ["acme/session/one", f"acme/address/{who}"]
+    assert clients(stranger("two", address, trust))[1:] == [f"acme/address/{who}"]
+
+
+def test_strangers_of_nobody_knows_where_are_their_sessions() -> None:
+    """All of them would be one; and so are those behind an address that is known for many."""
+    assert clients(stranger(address="")) == ["acme/session/s"]
+    assert clients(stranger(), free="192.0.2.1") == ["acme/session/s"]
+
+
+def test_what_is_gone_on_with_is_counted_as_it_was() -> None:
+    """Its caller's address is not known there, nor whether it was a stranger."""
+    elsewhere = visitor(ALL, None, None, address="")
+    first = charges().of(visitor(ALL, None, None))
+    assert clients_in(first) == ("acme/address/192.0.2.1",)
+    assert charges().of(elsewhere, clients_in(first)).slots == first.slots

@@ -71,6 +71,11 @@ def test_a_person_s_decision_ends_the_mark_of_a_rollback(said: dict[str, Any]) -
         ({"steps": [{"at": "tomorrow", "percent": 5}]}, "steps"),
         ({"steps": [{"at": "2030-01-01T00:00:00", "percent": 5}]}, "steps"),
         ({"steps": [{"at": "+5w", "percent": 5}]}, "steps"),
+        ({"steps": [{"at": "+999999999d", "percent": 5}]}, "steps"),
+        ({"steps": [{"at": "+27000d", "percent": 5}]}, "steps"),
+        ({"steps": [{"at": "9999-12-31T23:59:59-14:00", "percent": 5}]}, "steps"),
+        ({"steps": [{"at": "0001-01-01T00:00:00+14:00", "percent": 5}]}, "steps"),
+        ({"steps": [{"at": "1999-12-31T23:59:59Z", "percent": 5}]}, "steps"),
         ({"steps": [{"at": "+1h"}]}, "steps"),
         ({"steps": [{"at": "+1h", "percent": 5}] * 101}, "steps"),
         ({"tenants": ["a b"]}, "tenants"),
@@ -102,6 +107,14 @@ def test_a_flag_is_shown_with_its_times_in_words_and_what_is_in_force() -> None:
     assert told["rolled_back"] == {"reason": "bad", "at": iso(NOW)}
     assert told["changed"] == iso(NOW) == "2027-01-15T08:00:00.000Z"
     assert shown_now(replace(FLAG, enabled=False), NOW)["percent_now"] == 0
+
+
+@pytest.mark.parametrize("at_s", [1e18, -1e18, 253_402_300_799 + 50_400, float("inf"), float("-inf"), float("nan")])
+def test_a_time_that_no_calendar_has_is_shown_all_the_same(at_s: float) -> None:
+    """Else one such step, from wherever it came, would hide its flag and the trail for good."""
+    told = shown_now(replace(FLAG, steps=(Step(at_s, 60),)), NOW)
+    assert len(told["steps"]) == 1
+    assert datetime.fromisoformat(told["steps"][0]["at"]).tzinfo is not None
 
 
 # The file.
@@ -140,6 +153,7 @@ def test_a_schedule_in_a_file_lets_nobody_in_before_its_first_step(tmp_path: Pat
         ("[streaming]\nsteps = [5]", "steps"),
         ('[streaming]\nsteps = [{ at = "+1h", percent = 5 }]', "in a file"),
         ("[streaming]\nsteps = [{ at = 2030-01-01T00:00:00, percent = 5 }]", "offset"),
+        ("[streaming]\nsteps = [{ at = 9999-01-01T00:00:00Z, percent = 5 }]", "before 2100"),
     ],
 )
 def test_a_file_that_is_wrong_is_refused_with_the_reason(tmp_path: Path, text: str, said: str) -> None:

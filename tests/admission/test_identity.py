@@ -265,7 +265,7 @@ async def test_a_ticket_ends_with_what_it_was_made_by(desk: Desk, tmp_path: Path
     ticket = await ticket_of(desk, bearer(ACME_KEY), user_id="alice")
     other = await ticket_of(desk, bearer(RIVAL_KEY))
     write(tmp_path, f"[tenants.rival]{desk.path.read_text().partition('[tenants.rival]')[2]}")
-    assert desk.registry.reload() == ""
+    assert await desk.registry.reload() == ""
     assert await code_of(desk, shown(ticket=ticket)) is Code.UNAUTHENTICATED
     assert (await desk.identity.identify(shown(ticket=other))).tenant.name == "rival"
 

@@ -111,7 +111,7 @@ async def test_a_process_knows_a_bounded_number_of_users() -> None:
 async def test_preferences_are_forgotten_in_time_and_for_others() -> None:
     """In memory too."""
     clock = ManualClock()
-    store = MemoryPreferences(max_users=2, ttl_s=90, clock=clock)
+    store = MemoryPreferences(max_users=4, ttl_s=90, clock=clock)
     for name in ("a", "b", "c"):
         await store.write(Caller("acme", name), BATCHED)
         clock.advance(40)

@@ -43,6 +43,14 @@ def said(*contents: Any) -> tuple[dict[str, Any], ...]:
         (said([{"type": "text", "text": "x" * 60}, {"type": "text", "text": "x" * 60}]), OPEN, "100 characters"),
         (({"role": "assistant", "tool_calls": [{"function": {"arguments": "x" * 101}}]},), OPEN, "100 characters"),
         (({"role": "user", "content": "hi", "name": "x" * 101},), OPEN, "100 characters"),
+        (({"role": "user", "content": "hi", "file": "x" * 101},), OPEN, "100 characters"),
+        (({"role": "user", "content": "hi", "type": "file", "file": "x" * 101},), OPEN, "100 characters"),
+        (({"role": "user", "content": "hi", "x" * 101: 1},), OPEN, "100 characters"),
+        (said([{"type": "x" * 101, "text": "hi"}]), OPEN, "100 characters"),
+        (said([{"type": "text", "text": "hi", "file": "x" * 101}]), OPEN, "100 characters"),
+        (said([{"type": "file", "file": {}, "image_url": "x" * 101}]), OPEN, "100 characters"),
+        (said([{"type": {"type": "file", "file": "x" * 101}}]), OPEN, "100 characters"),
+        (said([{"type": "text", "text": "hi", "x" * 101: None}]), OPEN, "100 characters"),
         (said("x" * 11), within(max_input_chars=10), "10 characters"),
         (said("x" * 101), within(max_input_chars=1000), "100 characters"),
         (said(*["x"] * 6), OPEN, "5 messages"),
@@ -60,11 +68,42 @@ def test_too_much_text_and_too_many_messages_are_refused(
     assert "xx" not in error.message
 
 
+def tool(**schema: Any) -> dict[str, Any]:
+    """Parameters with one tool."""
+    return {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", **schema}}}]}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"parameters": tool(description="x" * 98)},
+        {"parameters": tool(properties={"x" * 98: {"type": "string"}})},
+        {"parameters": tool(type="file", file="x" * 98)},
+        {"parameters": {"prediction": {"type": "content", "content": "x" * 99}}},
+        {"parameters": {"prediction": {"type": "content", "content": [{"type": "text", "text": "x" * 99}]}}},
+        {"parameters": {"stop": ["x" * 50, "x" * 49]}},
+        {"context": {"filters": {"file": "x" * 99}}},
+        {"context": {"attachments": [{"type": "text", "text": "x" * 99}]}},
+    ],
+)
+def test_what_is_asked_beside_the_messages_counts_with_them(asked: dict[str, Any]) -> None:
+    """It is read as they are, and paid for; 413, and no field is blamed alone."""
+    error = refused(messages=said("hi"), **asked)
+    assert (error.code, error.param) == (Code.INPUT_TOO_LARGE, None)
+    assert "100 characters" in error.message
+    assert "xx" not in error.message
+    assert QUESTIONS.accept(question(messages=said("x"), **asked), OPEN, "native")
+
+
 @pytest.mark.parametrize("tenant", [OPEN, within(max_input_chars=100, max_messages=5)])
 def test_what_just_fits_is_asked(tenant: Tenant) -> None:
     """Pictures and files are no text: the bound of the body is theirs."""
     files = [{"type": "image_url", "image_url": {"url": "data:" + "x" * 200}}, {"type": "file", "file": "x" * 200}]
-    asked = question(messages=said("x" * 20, "x" * 20, "x" * 20, "x" * 20, [*files, {"type": "text", "text": "x" * 8}]))
+    asked = question(
+        messages=said("x" * 20, "x" * 20, "x" * 20, "x" * 20, [*files, {"type": "text", "text": "x" * 18}]),
+        parameters={"user": "u" * 99, "stream_options": {"include_usage": True}, "top_p": 0.5, **tool(required=["x"])},
+        context={"limit": 5, "attachments": files},
+    )
     assert QUESTIONS.accept(asked, tenant, "native") is asked
 
 
@@ -89,6 +128,13 @@ def test_what_nobody_types_is_taken_out(unwanted: str) -> None:
         {"role": "user", "content": "clean"},
     )
     assert asked.messages[0]["content"] == dirty
+
+
+@pytest.mark.parametrize("text", [["x"], [{"text": "\0"}], {"text": "\0"}, 5, None])
+def test_what_is_no_text_is_not_cleaned(text: Any) -> None:
+    """Nor does it break anything: whether it may stand there is its dialect's to say."""
+    asked = question(messages=said([{"type": "text", "text": text}]))
+    assert QUESTIONS.accept(asked, OPEN, "native") is asked
 
 
 @pytest.mark.parametrize(

@@ -102,3 +102,17 @@ def test_an_arm_of_an_experiment_marks_the_question_and_may_change_its_model() -
         assert answers[0] == answers[1] == answers[2]
         seen.add((answers[0].variant, answers[0].model))
     assert seen == {("control", "m"), ("small", "tiny-model")}
+
+
+@pytest.mark.parametrize(
+    ("models", "model", "variant", "answers"),
+    [(("own",), "other", "", "own"), (("own", "other"), "other", "b", "other"), (("own",), "", "b", "own")],
+    ids=["none of the tenant's", "one of them", "no other"],
+)
+def test_an_experiment_gives_no_tenant_a_model_that_it_may_not_use(
+    models: tuple[str, ...], model: str, variant: str, answers: str
+) -> None:
+    """It is no part of it then, and is answered by what it asked for."""
+    rolled = rollout(variants=(Variant("b", 1.0, model),))
+    asked = rolled.prepare(visitor(models=models), question(model="own"), streamed=True)
+    assert (asked.variant, asked.model) == (variant, answers)

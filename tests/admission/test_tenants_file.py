@@ -72,6 +72,7 @@ WRONG = {
     "[tenants.a.limits]\nrequests = -1": "tenants.a.limits.requests",
     "[tenants.a.limits]\nrequests = '5'": "tenants.a.limits.requests",
     "[tenants.a.limits]\nwindow_s = 0": "tenants.a.limits.window_s",
+    "[tenants.a.limits]\nwindow_s = 1e-7": "tenants.a.limits.window_s",
     "[tenants.a.features]\nstreaming_percent = 101": "tenants.a.features.streaming_percent",
     "[tenants.a.caps]\nwords = -1": "tenants.a.caps.words",
     "[tenants.a.preferences]\nupdates = 'SECRET'": "tenants.a.preferences.updates",
@@ -139,7 +140,7 @@ def test_a_named_file_must_be_there(tmp_path: Path) -> None:
     assert Registry(tmp_path / "nowhere.toml", optional=True).now.is_open
 
 
-def test_a_reload_changes_everything_at_once_and_a_broken_file_nothing(
+async def test_a_reload_changes_everything_at_once_and_a_broken_file_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whoever looked before goes on with what it saw; what is wrong stands in the log, without values."""
@@ -148,13 +149,13 @@ def test_a_reload_changes_everything_at_once_and_a_broken_file_nothing(
     registry = Registry(path, on_change=changes.append)
     before = registry.now
     path.write_text("[tenants.acme]\nkeys = ['S3CR3T']\n")
-    assert "tenants.acme.keys.0" in registry.reload()
+    assert "tenants.acme.keys.0" in await registry.reload()
     assert registry.now is before
     assert not changes
     assert "tenants.acme.keys.0" in caplog.text
     assert "S3CR3T" not in caplog.text
     path.write_text(f"[tenants.acme]\nkeys = ['{written(digest_of(SECOND_KEY))}']\n")
-    assert registry.reload() == ""
+    assert await registry.reload() == ""
     assert changes == [registry.now]
     assert registry.now.by_key(ACME_KEY) is None
     assert registry.now.by_key(SECOND_KEY) is not None
@@ -162,26 +163,26 @@ def test_a_reload_changes_everything_at_once_and_a_broken_file_nothing(
     assert before.by_key(ACME_KEY) is not None
 
 
-def test_a_file_that_is_taken_away_does_not_open_the_door(tmp_path: Path) -> None:
+async def test_a_file_that_is_taken_away_does_not_open_the_door(tmp_path: Path) -> None:
     """Once there were tenants there is never an open one again."""
     path = tmp_path / "tenants.toml"
     registry = Registry(path, optional=True)
     assert registry.now.is_open
     write(tmp_path)
-    assert registry.reload() == ""
+    assert await registry.reload() == ""
     path.unlink()
-    assert "cannot be read" in registry.reload()
+    assert "cannot be read" in await registry.reload()
     assert not registry.now.is_open
 
 
-def test_a_credential_is_honoured_as_long_as_it_stands_in_the_file(tmp_path: Path) -> None:
+async def test_a_credential_is_honoured_as_long_as_it_stands_in_the_file(tmp_path: Path) -> None:
     """By its own name; and a tenant that is gone honours nothing."""
     registry = Registry(write(tmp_path))
     first, second = (registry.now.by_key(key) for key in (ACME_KEY, SECOND_KEY))
     assert first is not None
     assert second is not None
     write(tmp_path, f"[tenants.acme]\nkeys = ['{written(digest_of(SECOND_KEY))}']\n")
-    registry.reload()
+    await registry.reload()
     assert not registry.now.honours(first.credential, "acme")
     assert registry.now.honours(second.credential, "acme")
     assert registry.now.honours("", "acme")
@@ -189,14 +190,14 @@ def test_a_credential_is_honoured_as_long_as_it_stands_in_the_file(tmp_path: Pat
     assert not registry.now.honours(second.credential, "rival")
 
 
-def test_a_key_that_moves_to_another_tenant_is_another_credential(tmp_path: Path) -> None:
+async def test_a_key_that_moves_to_another_tenant_is_another_credential(tmp_path: Path) -> None:
     """What it opened for the first one ends."""
     line = f"keys = ['{written(digest_of(ACME_KEY))}']\n"
     registry = Registry(write(tmp_path, f"[tenants.a]\n{line}[tenants.b]\n"))
     grant = registry.now.by_key(ACME_KEY)
     assert grant is not None
     write(tmp_path, f"[tenants.a]\n[tenants.b]\n{line}")
-    registry.reload()
+    await registry.reload()
     assert not registry.now.honours(grant.credential, "a")
 
 

@@ -175,7 +175,7 @@ def test_the_claims_that_name_user_and_session_are_the_tenants_choice(tmp_path: 
     assert tenants.by_token(token(email="a@acme.example", sid=7)) is None
 
 
-def test_another_key_issuer_or_audience_is_another_credential(tmp_path: Path) -> None:
+async def test_another_key_issuer_or_audience_is_another_credential(tmp_path: Path) -> None:
     """What the former one opened ends when the file is read again."""
     registry = Registry(write(tmp_path))
     found = registry.now.by_token(token())
@@ -186,8 +186,8 @@ def test_another_key_issuer_or_audience_is_another_credential(tmp_path: Path) ->
         TWO.replace(f'audience = "{AUDIENCE}"', 'audience = "new"'),
     ):
         write(tmp_path, text)
-        assert registry.reload() == ""
+        assert await registry.reload() == ""
         assert not registry.now.honours(found[0].credential, "acme")
     write(tmp_path, TWO.replace(pem(EC_KEY), pem(ec.generate_private_key(ec.SECP256R1()))))
-    registry.reload()
+    await registry.reload()
     assert registry.now.honours(found[0].credential, "acme")

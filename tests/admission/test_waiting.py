@@ -1,6 +1,7 @@
 """The waiting room: slots go to those whose turn it is, at once, and nobody loses one."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -395,3 +396,46 @@ def test_a_fault_of_the_keeper_costs_nobody_the_place(room: Rooms) -> None:
 
 async def _gate() -> "asyncio.Event":
     return asyncio.Event()
+
+
+def many(bench: Bench, name: str) -> int:
+    """How many of a tenant's may wait, until one is refused."""
+    before = len(bench.room._line)
+    with contextlib.suppress(GatewayError):
+        for _ in range(100):
+            bench.admit(of=name)
+    assert bench.outcomes()[-1] == "full"
+    return len(bench.room._line) - before
+
+
+@pytest.mark.parametrize(("places", "shares"), [(1, [1, 0]), (2, [1, 1, 0]), (5, [3, 1, 1, 0]), (12, [6, 3, 2, 1, 0])])
+def test_no_tenant_takes_all_places_from_the_others(room: Rooms, places: int, shares: list[int]) -> None:
+    """Each leaves as many as it has; so that there is one for who has none, as long as there is any."""
+    bench = room(slots=1, max_waiting=places, tenants=lambda: 9)
+    bench.admit()
+    assert [many(bench, f"tenant {number}") for number in range(len(shares))] == shares
+
+
+def test_a_tenant_that_is_alone_has_the_room_for_itself(room: Rooms) -> None:
+    """There is nobody to leave places for."""
+    bench = room(slots=1, max_waiting=5)
+    bench.admit(of="a")
+    assert many(bench, "a") == 5
+
+
+def test_places_that_are_promised_are_the_tenant_s_too(room: Rooms) -> None:
+    """However many come at once; and those who have left leave their places."""
+    bench = room(slots=1, max_waiting=6, tenants=lambda: 2)
+    held = bench.admit()
+    bench.limiter.gate = bench.loop.run(_gate())
+    asking = [bench.asking(of="a") for _ in range(6)]
+    bench.loop.turn()
+    bench.limiter.gate.set()
+    while not all(task.done() for task in asking):
+        bench.loop.turn(1)
+    waiting = [task.result() for task in asking if task.exception() is None]
+    assert len(waiting) == 3
+    for permit in waiting:
+        bench.release(permit)
+    assert many(bench, "b") == 3
+    bench.release(held)

@@ -19,7 +19,7 @@ from tests.doubles import ManualClock
 from tests.house import eventually
 from tests.redis_server import RedisServer
 
-BOUNDS = SessionBounds(max_sessions=20, max_turns=3, max_bytes=2000, ttl_s=60.0)
+BOUNDS = SessionBounds(max_sessions=40, max_turns=3, max_bytes=2000, ttl_s=60.0)
 ALICE, BOB = Caller("acme", "alice"), Caller("acme", "bob")
 STRANGERS = (BOB, Caller("acme"), Caller("other", "alice"), Caller("other"), Caller("acme", "s"), Caller("s", "acme"))
 
@@ -174,6 +174,47 @@ async def test_of_too_many_sessions_those_silent_longest_go_first(case: Case) ->
             await case.settled()
     kept = [number for number in range(60) if await case.other.read(ALICE, f"s{number}")]
     assert kept == [30, *range(41, 60)]
+
+
+async def test_a_tenant_with_many_sessions_pushes_out_none_of_another(case: Case) -> None:
+    """Of its own the oldest go when it has half of all; and so it is with users and without."""
+    case.store.write(Caller("other", "carol"), "hers", turn())
+    await case.settled()
+    for number in range(100):
+        case.store.write(Caller("acme", f"user-{number}" if number % 2 else None), f"s{number}", turn())
+        await case.settled()
+    assert len(await case.other.read(Caller("other", "carol"), "hers")) == 1
+    kept = [
+        number
+        for number in range(100)
+        if await case.other.read(Caller("acme", f"user-{number}" if number % 2 else None), f"s{number}")
+    ]
+    assert kept == list(range(80, 100))
+
+
+async def test_all_tenants_together_have_no_more_than_all(case: Case) -> None:
+    """However many they are: those silent longest go first."""
+    for number in range(60):
+        case.store.write(Caller(f"tenant-{number % 6}"), f"s{number}", turn())
+        await case.settled()
+    kept = [number for number in range(60) if await case.other.read(Caller(f"tenant-{number % 6}"), f"s{number}")]
+    assert kept == list(range(20, 60))
+
+
+async def test_a_deleted_session_takes_no_room(case: Case) -> None:
+    """Neither of all nor of its tenant."""
+    for number in range(20):
+        case.store.write(ALICE, f"s{number}", turn())
+        await case.settled()
+    for number in range(10, 20):
+        assert await case.store.delete(ALICE, f"s{number}")
+    for number in range(20, 30):
+        case.store.write(ALICE, f"s{number}", turn())
+        await case.settled()
+    assert [number for number in range(30) if await case.other.read(ALICE, f"s{number}")] == [
+        *range(10),
+        *range(20, 30),
+    ]
 
 
 async def test_a_deleted_session_is_gone_everywhere(case: Case) -> None:

@@ -17,8 +17,14 @@ from tests.doubles import ManualClock
 from tests.redis_server import RedisServer
 from tests.stores.shared import clients_of, log_of
 
-UNUSED_S, USED_S, MOST = 0.2, 0.6, 5
+UNUSED_S, USED_S, MOST, SHARE = 0.2, 0.6, 5, 3
 TICKET = Ticket("acme", "alice", "s1", "key:acme:0123")
+RIVALS = Ticket("rival", None, "s1", "public:rival:x")
+
+
+def of_several(number: int) -> Ticket:
+    """A ticket of one of several tenants."""
+    return TICKET._replace(tenant=f"tenant-{number % MOST}")
 
 
 def digest(name: str) -> str:
@@ -40,7 +46,7 @@ async def keeper(request: pytest.FixtureRequest) -> AsyncIterator[Keeper]:
     """Of both kinds; in Redis the two stores are those of two processes."""
     if request.param == "memory":
         clock = ManualClock()
-        store = MemoryTickets(unused_s=UNUSED_S, used_s=USED_S, most=MOST, clock=clock)
+        store = MemoryTickets(unused_s=UNUSED_S, used_s=USED_S, most=MOST, share=SHARE, clock=clock)
 
         async def passes(seconds: float) -> None:
             clock.advance(seconds)
@@ -54,7 +60,7 @@ async def keeper(request: pytest.FixtureRequest) -> AsyncIterator[Keeper]:
 
 
 def _of(courier: Courier) -> RedisTickets:
-    return RedisTickets(courier, Keys("test"), unused_s=UNUSED_S, used_s=USED_S, most=MOST)
+    return RedisTickets(courier, Keys("test"), unused_s=UNUSED_S, used_s=USED_S, most=MOST, share=SHARE)
 
 
 async def test_a_ticket_is_found_as_it_was_kept(keeper: Keeper) -> None:
@@ -109,7 +115,7 @@ async def test_a_ticket_whose_stream_did_not_come_to_be_may_be_used_again(keeper
 async def test_only_so_many_wait_to_be_used(keeper: Keeper) -> None:
     """Who asks for more is refused; when their time is over there is room again."""
     for number in range(MOST):
-        await keeper.store.keep(digest(str(number)), TICKET)
+        await keeper.store.keep(digest(str(number)), of_several(number))
     with pytest.raises(GatewayError) as refused:
         await keeper.other.keep(digest("one more"), TICKET)
     assert refused.value.code is Code.OVERLOADED
@@ -121,11 +127,48 @@ async def test_only_so_many_wait_to_be_used(keeper: Keeper) -> None:
 async def test_of_used_ones_the_oldest_are_let_go(keeper: Keeper) -> None:
     """However many streams are opened, memory is bounded."""
     for number in range(MOST + 2):
-        await keeper.store.keep(digest(str(number)), TICKET)
+        await keeper.store.keep(digest(str(number)), of_several(number))
         assert await keeper.store.redeem(digest(str(number)), f"sid{number}") == f"sid{number}"
         await keeper.passes(0.002)
     found = [await keeper.other.find(digest(str(number))) for number in range(MOST + 2)]
     assert [ticket is not None for ticket in found] == [False] * 2 + [True] * MOST
+
+
+async def test_one_tenant_does_not_take_the_room_of_all(keeper: Keeper) -> None:
+    """It is refused at its share, and others are not; what it uses makes room again."""
+    for number in range(SHARE):
+        await keeper.store.keep(digest(str(number)), RIVALS)
+    with pytest.raises(GatewayError) as refused:
+        await keeper.other.keep(digest("one more"), RIVALS)
+    assert (refused.value.code, refused.value.status) == (Code.OVERLOADED, 503)
+    await keeper.store.keep(digest("acme's"), TICKET)
+    assert await keeper.other.redeem(digest("0"), "sid") == "sid"
+    await keeper.other.keep(digest("one more"), RIVALS)
+
+
+async def test_one_tenants_used_tickets_push_out_none_of_another(keeper: Keeper) -> None:
+    """Of its own the oldest are let go beyond its share."""
+    await keeper.store.keep(digest("acme's"), TICKET)
+    assert await keeper.store.redeem(digest("acme's"), "acme's") == "acme's"
+    for number in range(2 * MOST):
+        await keeper.passes(0.002)
+        await keeper.store.keep(digest(str(number)), RIVALS)
+        assert await keeper.other.redeem(digest(str(number)), f"sid{number}") == f"sid{number}"
+    found = [await keeper.other.find(digest(str(number))) for number in range(2 * MOST)]
+    assert [ticket is not None for ticket in found] == [False] * (2 * MOST - SHARE) + [True] * SHARE
+    assert await keeper.other.find(digest("acme's")) == TICKET._replace(sid="acme's")
+
+
+async def test_a_ticket_that_is_used_again_counts_once(keeper: Keeper) -> None:
+    """However often its stream does not come to be."""
+    await keeper.store.keep(digest("a"), RIVALS)
+    for number in range(2 * MOST):
+        assert await keeper.store.redeem(digest("a"), f"sid{number}") == f"sid{number}"
+        await keeper.other.release(digest("a"), f"sid{number}")
+    for number in range(SHARE - 1):
+        await keeper.store.keep(digest(str(number)), RIVALS)
+    with pytest.raises(GatewayError):
+        await keeper.store.keep(digest("one more"), RIVALS)
 
 
 async def test_while_redis_is_away_tickets_are_not_now(redis_server: RedisServer) -> None:

@@ -9,7 +9,7 @@ import pytest
 from gateway.dialects.native import NativeDialect
 from gateway.errors import Code, GatewayError
 from gateway.events import Opened, Record
-from gateway.request import OnDisconnect, StreamRequest, Voice
+from gateway.request import OnDisconnect, Preferences, StreamRequest, Voice
 from gateway.sse import Frame
 from tests.doubles import stream_of
 
@@ -57,8 +57,9 @@ def test_everything_that_can_be_asked_is_heard() -> None:
         "grace_s": 5,
         "metadata": {"k": [1]},
     }
-    context = {"filters": {"a": 1}, "limit": 3, "attachments": [{"b": 2}], "preferences": {"c": 3}}
-    assert asked(**fields, **context) == StreamRequest(
+    context = {"filters": {"a": 1}, "limit": 3, "attachments": [{"b": 2}]}
+    preferences = {"updates": "batched", "response": "concise", "metadata": False}
+    assert asked(**fields, preferences=preferences, **context) == StreamRequest(
         messages=tuple(fields["messages"]),
         model="m",
         on_disconnect=OnDisconnect.DETACH,
@@ -73,6 +74,7 @@ def test_everything_that_can_be_asked_is_heard() -> None:
         full_text=True,
         metadata={"k": [1]},
         context=context,
+        preferences=Preferences("batched", "concise", False),
     )
 
 

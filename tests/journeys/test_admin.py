@@ -13,6 +13,7 @@ from tests.house import house, see
 from tests.operators import TOKEN, Operator, admin
 
 FLAG = "/admin/flags/streaming"
+LAST = "9999-12-31T23:59:59-14:00"
 
 
 @pytest.fixture
@@ -100,6 +101,8 @@ async def test_with_if_match_only_that_version_is_changed(operator: Operator) ->
         ("PATCH", FLAG, {"If-Match": "latest"}, {}, 400, "INVALID_REQUEST", "If-Match"),
         ("PATCH", FLAG, {}, {"percent": 101}, 400, "INVALID_REQUEST", "percent"),
         ("PATCH", FLAG, {}, {"wings": 2}, 400, "INVALID_REQUEST", None),
+        ("PATCH", FLAG, {}, {"steps": [{"at": "+999999999d", "percent": 5}]}, 400, "INVALID_REQUEST", "steps"),
+        ("PATCH", FLAG, {}, {"steps": [{"at": LAST, "percent": 5}]}, 400, "INVALID_REQUEST", "steps"),
         ("PATCH", FLAG, {}, [], 400, "INVALID_JSON", None),
         ("PATCH", "/admin/flags/flying", {}, {}, 404, "NOT_FOUND", None),
         ("POST", "/admin/tenants/reload", {"X-Actor": ""}, {}, 400, "INVALID_REQUEST", "X-Actor"),

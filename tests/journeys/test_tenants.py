@@ -185,7 +185,7 @@ async def test_keys_are_renewed_without_a_word_to_anybody(visit: Visit) -> None:
     """Add one, go over to it, remove the other: at no moment is a good one refused."""
     assert (await visit.ask("POST", "/stream", bearer(ACME_KEY), json=QUESTION)).status == 200
     write(visit.path.parent, TWO.replace(f'"{_line(ACME_KEY)}",', ""))
-    assert visit.gateway.tenants.reload() == ""
+    assert await visit.gateway.tenants.reload() == ""
     assert (await visit.ask("POST", "/stream", bearer(ACME_KEY), json=QUESTION)).status == 401
     assert (await visit.ask("POST", "/stream", bearer(SECOND_KEY), json=QUESTION)).status == 200
 

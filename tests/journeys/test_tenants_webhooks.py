@@ -59,13 +59,13 @@ async def test_a_target_that_changes_in_the_file_is_used_from_the_next_message_o
         await ask(gateway, "acme")
         await eventually(lambda: len(before.got) == 2)
         tenants_file(path, acme="http://10.0.0.1/")
-        assert "tenants.acme.webhook.url" in gateway.tenants.reload()
+        assert "tenants.acme.webhook.url" in await gateway.tenants.reload()
         tenants_file(path, acme=after.url)
-        assert gateway.tenants.reload() == ""
+        assert await gateway.tenants.reload() == ""
         await ask(gateway, "acme")
         await eventually(lambda: len(after.got) == 2)
         tenants_file(path, acme="")
-        assert gateway.tenants.reload() == ""
+        assert await gateway.tenants.reload() == ""
         await ask(gateway, "acme")
     assert (len(before.got), len(after.got)) == (2, 2)
 

@@ -192,13 +192,17 @@ async def test_half_a_character_is_not_kept() -> None:
 
 
 async def test_ten_thousand_hostile_sessions_take_what_they_may() -> None:
-    """A megabyte each; the memory's bound holds, and the newest are there."""
+    """A megabyte each; the memory's bound holds, half of it for one tenant, and the newest are there."""
     store = MemorySessions(BOUNDS._replace(max_sessions=10_000), memory_bytes=1_000_000)
     large = "x" * 1_000_000
     for number in range(10_000):
-        store.write(ALICE, f"s{number}", Exchange(str(number), large, large, 1, 2))
+        store.write(Caller(f"tenant-{number % 2}"), f"s{number}", Exchange(str(number), large, large, 1, 2))
         if number % 1000 == 0:
             await asyncio.sleep(0)
     assert 900_000 < store.bytes <= 1_000_000
-    assert [turn.sid for turn in await store.read(ALICE, "s9999")] == ["9999"]
-    assert await store.read(ALICE, "s0") == []
+    assert [turn.sid for turn in await store.read(Caller("tenant-1"), "s9999")] == ["9999"]
+    assert await store.read(Caller("tenant-0"), "s0") == []
+    for number in range(1000):
+        store.write(Caller("tenant-0"), f"more-{number}", Exchange(str(number), large, large, 1, 2))
+    assert [turn.sid for turn in await store.read(Caller("tenant-1"), "s9999")] == ["9999"]
+    assert 900_000 < store.bytes <= 1_000_000

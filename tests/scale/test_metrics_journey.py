@@ -15,7 +15,19 @@ from tests.upstream import Call, Step, answer, chunk, chunked, streamed, upstrea
 
 FIRST_TOKEN = "gen_ai_server_time_to_first_token_seconds_count"
 CANARY = "canary-7f3a"
-LABELS = {"dialect", "provider", "outcome", "source", "reason", "ending", "result", "action", "code", "error_type"}
+LABELS = {
+    "dialect",
+    "provider",
+    "outcome",
+    "source",
+    "reason",
+    "ending",
+    "result",
+    "action",
+    "code",
+    "error_type",
+    "kind",
+}
 LABELS |= {"stage", "token_type", "le", "generation", "implementation", "major", "minor", "patchlevel", "version"}
 
 

@@ -13,7 +13,7 @@ from gateway.telemetry.jsonlines import JsonLines
 from tests.house import house, see
 from tests.journeys.wire import CHAT, SECRET, STREAM, answer_to, assert_refused, bare, post
 
-CPU_S = 0.05
+CPU_S = 0.5
 """What a refusal may cost: the house has no more than one core for all its streams."""
 
 MEGABYTE = 1024 * 1024
@@ -53,7 +53,35 @@ async def test_too_much_is_refused_before_anybody_is_asked(
     began = time.process_time()
     await assert_refused(gateway, request, 413, "INPUT_TOO_LARGE", path, caplog)
     assert time.process_time() - began < 2 * CPU_S  # the client's own part included
-    assert gateway.metrics.registry.get_sample_value("ssegw_answers_total") is None
+    assert not [series for series in _series(gateway) if series[0] == "ssegw_answers_total"]
+
+
+NO_TEXT = {
+    "a list": ["x"],
+    "a list of what is unclean": [{"text": "\0"}],
+    "an object": {"text": "x"},
+    "a number": 1,
+    "a truth": True,
+}
+
+
+@pytest.mark.parametrize("path", [STREAM, CHAT])
+@pytest.mark.parametrize("text", NO_TEXT.values(), ids=NO_TEXT)
+async def test_the_text_of_a_part_is_a_string(
+    gateway: Gateway, path: str, text: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    """400 and the field, before anybody reads it as one."""
+    caplog.set_level(logging.INFO)
+    request = asked(path, messages=[{"role": "user", "content": [{"type": "text", "text": text}]}])
+    await assert_refused(gateway, request, 400, "INVALID_REQUEST", path, caplog)
+
+
+@pytest.mark.parametrize("path", [STREAM, CHAT])
+async def test_a_part_without_text_is_a_part(gateway: Gateway, path: str) -> None:
+    """Be there none, or null as some clients write it."""
+    parts = [{"type": "text", "text": "hi"}, {"type": "image_url", "text": None}, {"type": "file"}]
+    status, _, _ = await answer_to(gateway, asked(path, messages=[{"role": "user", "content": parts}]))
+    assert status == 200
 
 
 BOMBS = {

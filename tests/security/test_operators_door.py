@@ -142,16 +142,31 @@ async def test_every_change_stands_in_the_trail_with_who_made_it(operator: Opera
 
 
 async def test_guessing_the_token_ends_after_a_few_tries(operator: Operator) -> None:
-    """One answer for every wrong token; then 429 for everybody, until the time is over."""
+    """One answer for every wrong token; then 429 for all but the right one, until the time is over."""
     answers = set()
     for number in range(FAILURES_MAX):
         wrong = {"Authorization": f"Bearer {'x' * (number * 3)}"} if number else {"Authorization": ""}
         seen = await operator.ask("GET", "/admin/flags", wrong)
         answers.add((seen.status, seen.json()["message"], seen.headers["WWW-Authenticate"]))
     assert answers == {(401, "the admin token is needed", "Bearer")}
-    seen = await operator.ask("GET", "/admin/flags")
+    seen = await operator.ask("GET", "/admin/flags", {"Authorization": "Bearer wrong"})
     assert (seen.status, seen.json()["code"]) == (429, "RATE_LIMITED")
     assert 1 <= int(seen.headers["Retry-After"]) <= FAILURES_S
+    # Whoever guesses, or makes a browser ask, must not keep the operator from taking back a rollout.
+    assert (await operator.ask("GET", "/admin/flags")).status == 200
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "same-origin"])
+async def test_a_page_whose_browser_names_no_origin_is_told_by_its_site_and_counts_for_nothing(
+    operator: Operator, site: str
+) -> None:
+    """As an image's address on a strange page: no wrong token, so nobody has to wait for it."""
+    for _ in range(FAILURES_MAX + 1):
+        seen = await operator.ask("GET", "/admin/flags", {"Authorization": "", "Sec-Fetch-Site": site})
+        assert (seen.status, seen.json()["code"]) == (403, "ORIGIN_NOT_ALLOWED")
+    assert (await operator.ask("GET", "/admin/flags", {"Sec-Fetch-Site": site})).status == 403
+    assert (await operator.ask("GET", "/admin/flags", {"Authorization": "Bearer wrong"})).status == 401
+    assert (await operator.ask("GET", "/admin/flags", {"Sec-Fetch-Site": "none"})).status == 200
 
 
 async def test_the_token_is_in_no_log_metric_or_answer(

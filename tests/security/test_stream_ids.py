@@ -45,9 +45,9 @@ def test_row_2_an_id_holds_128_bits() -> None:
 
 
 def test_row_2_no_id_comes_twice_or_follows_from_another(ids: list[str]) -> None:
-    """Not even their halves meet, as they would if less than 64 bits of each were random; nor do they ascend."""
+    """No 11 characters in a row, of 65 bits, are given again at any place; nor do ids ascend."""
     assert all(re.fullmatch(SID_PATTERN, sid) for sid in ids)
-    assert len({sid[:11] for sid in ids}) == len({sid[11:] for sid in ids}) == IDS
+    assert len({sid[at : at + 11] for sid in ids for at in range(12)}) == 12 * IDS
     ascending = sum(one < other for one, other in pairwise(ids))
     assert abs(ascending - IDS / 2) < DEVIATIONS * math.sqrt(IDS / 12)
 
@@ -72,31 +72,43 @@ async def test_row_2_a_foreign_id_is_answered_as_one_that_never_was(tmp_path: Pa
         aiohttp.ClientSession(gateway.urls[0]) as session,
     ):
         alice = bearer(token())
-        asked = {"query": "hi", "session_id": SESSION}
-        there = (await see(session, "POST", "/stream", headers=alice, json=asked)).headers["X-Stream-Id"]
-        never = new_sid()
-        ticket = (await see(session, "POST", "/stream/tickets", headers=bearer(ACME_KEY), json={})).json()["ticket"]
+        alices = await opened(session, alice, session_id=SESSION)
+        nobodys = await opened(session, bearer(ACME_KEY))
+        unused, used = await tickets(session, 2)
+        await opened(session, used)
+        rival, bob = bearer(RIVAL_KEY), bearer(token(sub="bob"))
+        page = {"X-Tenant-Hash": ACME_HASH, "Origin": ACME_PAGE, "X-Session-Id": SESSION}
         strangers = [
-            bearer(RIVAL_KEY),
-            bearer(token(sub="bob")),
-            {**bearer(ACME_KEY), "X-User-Id": "bob"},
-            {"X-Tenant-Hash": ACME_HASH, "Origin": ACME_PAGE, "X-Session-Id": SESSION},
-            {"Authorization": f"Ticket {ticket}"},
+            (alices, who) for who in (rival, bob, page, unused, used, {**bearer(ACME_KEY), "X-User-Id": "bob"})
         ]
-        for headers in strangers:
+        strangers += [(nobodys, who) for who in (rival, bob, page, used)]
+        for foreign, headers in strangers:
             for method, path, place, body in WAYS:
-                foreign, unknown = [
+                there, never = [
                     told(
                         await see(
                             session, method, path.format(sid), headers={**headers, **named(place, sid)}, json=body
                         )
                     )
-                    for sid in (there, never)
+                    for sid in (foreign, new_sid())
                 ]
-                assert foreign == unknown, (method, path, headers)
-                assert foreign[0] == 404
-                assert foreign[2]["code"] == "STREAM_NOT_FOUND"
-        assert (await see(session, "GET", f"/stream/{there}", headers=alice)).status == 200
+                assert there == never, (method, path, headers)
+                assert (there[0], there[2]["code"]) == (404, "STREAM_NOT_FOUND")
+        assert (await see(session, "GET", f"/stream/{alices}", headers=alice)).status == 200
+        assert (await see(session, "GET", f"/stream/{nobodys}", headers=unused)).status == 200
+
+
+async def opened(session: aiohttp.ClientSession, headers: dict[str, str], **fields: str) -> str:
+    """A stream that has ended."""
+    seen = await see(session, "POST", "/stream", headers=headers, json={"query": "hi", **fields})
+    assert seen.status == 200
+    return str(seen.headers["X-Stream-Id"])
+
+
+async def tickets(session: aiohttp.ClientSession, count: int) -> list[dict[str, str]]:
+    """As many, for nobody in particular, as headers."""
+    made = [await see(session, "POST", "/stream/tickets", headers=bearer(ACME_KEY), json={}) for _ in range(count)]
+    return [{"Authorization": f"Ticket {seen.json()['ticket']}"} for seen in made]
 
 
 def named(place: str, sid: str) -> dict[str, str]:

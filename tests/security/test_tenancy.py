@@ -136,7 +136,7 @@ async def test_row_6_a_withdrawn_key_ends_its_streams_and_reads_none(
         finished = await see(session, "POST", "/stream", headers=bearer(ACME_KEY), json={"query": question(2)})
         await eventually(lambda: service.answering == 3)
         write(tmp_path, _without_first_key_and_tokens())
-        assert gateway.tenants.reload() == ""
+        assert await gateway.tenants.reload() == ""
         async with asyncio.timeout(5):
             ended = await asyncio.gather(*reading[:2])
         for seen in ended:

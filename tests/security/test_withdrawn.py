@@ -39,11 +39,11 @@ async def test_row_6_a_stream_that_was_taken_over_ends_with_its_credential(
             async with house(**environment) as two:
                 lost, kept = [await begun(web, one.base, key) for key in (ACME_KEY, other)]
                 if withdrawn == "before":
-                    withdraw(two, tmp_path, text)
+                    await withdraw(two, tmp_path, text)
                 one.kill()
                 if withdrawn == "after":
                     await eventually(lambda: two.hub.runs(lost) and two.hub.runs(kept), 10)
-                    withdraw(two, tmp_path, text)
+                    await withdraw(two, tmp_path, text)
                 assert await failure(two, lost) == "UNAUTHENTICATED"
                 await eventually(lambda: two.hub.runs(kept), 10)
                 assert two.hub.running == 1
@@ -56,10 +56,10 @@ async def begun(web: aiohttp.ClientSession, base: str, key: str) -> str:
     return str(seen.headers["X-Stream-Id"])
 
 
-def withdraw(gateway: Gateway, folder: Path, text: str) -> None:
+async def withdraw(gateway: Gateway, folder: Path, text: str) -> None:
     """These are the tenants from now on."""
     write(folder, text)
-    assert gateway.tenants.reload() == ""
+    assert await gateway.tenants.reload() == ""
 
 
 async def failure(gateway: Gateway, sid: str) -> str:

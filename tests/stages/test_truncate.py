@@ -101,9 +101,16 @@ def test_beyond_nine_tenths_sentences_come_whole() -> None:
         made = said(stage.feed([event]))
         text += made
         steps += 63 < len(text.split()) <= 70 and bool(made)
-    assert said(fed(truncate(words=70), tokens(SENTENCE * 9))) == SENTENCE * 9
+    assert said(fed(truncate(words=70), tokens(SENTENCE * 9))).rstrip() == (SENTENCE * 9).rstrip()
     assert text == (SENTENCE * 10).rstrip()
     assert steps == 1
+
+
+@pytest.mark.parametrize("words", [12, 30, 45, 100, 1000])
+def test_the_end_is_a_sentence_s_however_small_the_cap(words: int) -> None:
+    """A sentence that fits is never cut, where the cap is a few sentences or many."""
+    text = said(fed(truncate(words=words), tokens(SENTENCE * 200)))
+    assert text.rstrip() == (SENTENCE * (words // len(SENTENCE.split()))).rstrip()
 
 
 def test_what_is_held_is_said_when_nothing_more_comes() -> None:
@@ -112,8 +119,8 @@ def test_what_is_held_is_said_when_nothing_more_comes() -> None:
     stage = truncate(words=100)
     assert said(fed(stage, [*events, END])) == "word " * 95
     stage = truncate(words=100)
-    assert len(said(fed(stage, events)).split()) == 90
-    assert said(stage.last()).split() == ["word"] * 5
+    assert len(said(fed(stage, events)).split()) == 60
+    assert said(stage.last()).split() == ["word"] * 35
 
 
 def test_what_stands_in_the_log_already_is_counted_and_not_said_again() -> None:

@@ -3,7 +3,6 @@
 import dataclasses
 import typing
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -186,15 +185,6 @@ def test_a_request_keeps_its_fingerprint(text: str, metadata: dict[str, Any]) ->
     """An idempotency key is bound to it, whichever process is asked again."""
     asked = question(text, metadata=metadata, voice=Voice(rate=1.5))
     assert decode_request(encode_request(asked)).fingerprint() == asked.fingerprint()
-
-
-def test_a_request_of_another_version_is_read_as_far_as_it_is_known() -> None:
-    """Of an older one what is new is left out; what a newer one wrote besides is passed over."""
-    asked = replace(question("a"), credential="key:acme:0123")
-    plain = orjson.loads(encode_request(asked))
-    older = {name: value for name, value in plain.items() if name != "credential"}
-    assert decode_request(orjson.dumps(older)) == replace(asked, credential="")
-    assert decode_request(orjson.dumps({**plain, "colour": "red"})) == asked
 
 
 @given(_anything(Caller))

@@ -7,11 +7,12 @@ import pytest
 
 from gateway.events import Audio, AudioEvicted, Event, Failed, Metadata, Opened, Status, Text, TextComplete
 from gateway.stores.entries import ENTRY_MAX_BYTES, BrokenEntry
+from gateway.stores.mirrors import restored
 from gateway.stores.pieces import Piece, all_pieces, new_pieces
 from gateway.stores.redis_client import Clients
 from gateway.stores.redis_log import MISSING, OK, SUPERSEDED, Claimed, RedisLog, is_stale
 from gateway.streams.lineage import Lineage
-from gateway.streams.stream import Bounds, State, Stream
+from gateway.streams.stream import DEFAULT_BOUNDS, Bounds, State, Stream
 from tests.doubles import ALICE, DONE, END, question, stream_of
 from tests.redis_server import RedisServer
 from tests.stores.shared import KEYS, THEM, US, clients_of, log_of, records_of, text_of, write
@@ -64,6 +65,18 @@ async def test_a_stream_is_found_as_it_was_written(log: RedisLog) -> None:
     assert found.entries[-1].poured == 3
     assert found.running
     assert not found.gone
+
+
+async def test_what_its_owner_showed_is_kept_with_a_stream(log: RedisLog) -> None:
+    """By its name; whoever goes on must know it. Of a stream without, as older versions wrote them all, nothing."""
+    stream = stream_of(OPENED, Text("a"))
+    stream.credential = "key:acme:0123"
+    for one in (stream, stream_of(OPENED, Text("a"))):
+        await write(log, one)
+        found = await log.load(one.sid)
+        assert found is not None
+        assert found.credential == restored(found, DEFAULT_BOUNDS).credential == one.credential
+        assert restored(found, DEFAULT_BOUNDS).copy(one.lineage).credential == one.credential
 
 
 async def test_nothing_is_known_of_an_unknown_stream(log: RedisLog) -> None:

@@ -158,7 +158,7 @@ async def test_what_is_no_conversation_is_none(store: RedisSessions, redis_serve
 async def test_everything_is_forgotten_in_time(store: RedisSessions, redis_server: RedisServer) -> None:
     """No key but the two rosters stays for ever."""
     async with clients_of(redis_server) as clients:
-        liked = RedisPreferences(Courier(lambda: Batch(clients.commands, 1.0)), KEYS, max_users=3, ttl_s=90)
+        liked = RedisPreferences(Courier(lambda: Batch(clients.commands, 1.0)), KEYS, max_users=6, ttl_s=90)
         await liked.write(ALICE, Preferences("batched", "concise", True))
         store.write(ALICE, "s", turn())
         await written(store)
@@ -169,5 +169,7 @@ async def test_everything_is_forgotten_in_time(store: RedisSessions, redis_serve
             await liked.write(Caller("acme", str(number)), Preferences(metadata=False))
         assert await liked.read(ALICE) is None
         assert len(redis_server.command("KEYS", KEYS.liking(ALICE)[:12] + "*")) == 3
+        assert 89_000 < redis_server.command("PTTL", KEYS.likings_of("acme")) <= 90_000
+        assert 59_000 < redis_server.command("PTTL", KEYS.sessions_of("acme")) <= 60_000
         redis_server.command("SET", KEYS.liking(ALICE), "[]")
         assert await liked.read(ALICE) is None

@@ -6,9 +6,12 @@ if redis.call('HGET', KEYS[1], 'sid') ~= ARGV[1] then
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local of = ':' .. (redis.call('HGET', KEYS[1], 'of') or '')
 redis.call('HSET', KEYS[1], 'sid', '')
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
-redis.call('ZREM', KEYS[3], KEYS[1])
-redis.call('ZADD', KEYS[2], now + ARGV[2], KEYS[1])
-redis.call('PEXPIRE', KEYS[2], ARGV[2])
+for _, end_of_name in ipairs({'', of}) do
+  redis.call('ZREM', KEYS[3] .. end_of_name, KEYS[1])
+  redis.call('ZADD', KEYS[2] .. end_of_name, now + ARGV[2], KEYS[1])
+  redis.call('PEXPIRE', KEYS[2] .. end_of_name, ARGV[2])
+end
 return 1
