@@ -25,7 +25,8 @@ class Roster:
     def note(self, batch: Batch, name: str, own: str) -> None:
         """One command: `name` is the newest now, also in `own`, the key of its tenant. Its answer goes to `forget`."""
         now = self._clock()
-        words = [name, f"{now:.3f}", f"{now - self._ttl_s:.3f}", self._max_names, share_of(self._max_names)]
+        words: list[Word] = [name, f"{now:.3f}", f"{now - self._ttl_s:.3f}"]
+        words += (self._max_names, share_of(self._max_names))
         batch.run(self._enroll, [self._key, own], words)
 
     @staticmethod

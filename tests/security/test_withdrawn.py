@@ -92,7 +92,7 @@ async def test_row_6_who_reads_another_keys_stream_is_cut_with_its_own_key(tmp_p
             for key in (ACME_KEY, SECOND_KEY)
         ]
         await eventually(lambda: len(gateway.readings) == 3)
-        withdraw(gateway, tmp_path, SECOND_ALONE)
+        await withdraw(gateway, tmp_path, SECOND_ALONE)
         async with asyncio.timeout(5):
             # A client library may ask again by itself.
             assert await lost in ("cut", "401")
@@ -132,7 +132,7 @@ async def test_row_6_who_loses_its_key_while_it_asks_opens_nothing(tmp_path: Pat
         asking = asyncio.create_task(see(session, "POST", path, headers=headers, data=slowly()))
         await begun.wait()
         await asyncio.sleep(0.1)
-        withdraw(gateway, tmp_path, SECOND_ALONE)
+        await withdraw(gateway, tmp_path, SECOND_ALONE)
         withdrawn.set()
         seen = await asking
         refusal = seen.json()["error"] if path.startswith("/v1/") else seen.json()
@@ -152,7 +152,7 @@ async def test_row_6_who_loses_its_key_while_its_stream_is_looked_for_reads_noth
 
         async def find_late(sid: str, caller: Caller) -> Stream:
             found = await find(sid, caller)
-            withdraw(gateway, tmp_path, SECOND_ALONE)
+            await withdraw(gateway, tmp_path, SECOND_ALONE)
             return found
 
         monkeypatch.setattr(gateway.hub, "find", find_late)
