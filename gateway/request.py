@@ -21,6 +21,12 @@ class OnDisconnect(StrEnum):
     DETACH = "detach"
 
 
+STRANGERS = "\x1f"
+"""What the session of a stranger begins with wherever it is a name: no client can write it, so that a session that a
+tenant's backend names is never a stranger's, however it is spelt.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who asks: a tenant, and perhaps one of its users or sessions."""
@@ -28,6 +34,15 @@ class Caller:
     tenant: str
     user: str | None = None
     session: str | None = None
+
+    @property
+    def shown_session(self) -> str | None:
+        """The session as its caller names it."""
+        return None if self.session is None else self.session.removeprefix(STRANGERS)
+
+    def kept_as(self, session: str) -> str:
+        """The name under which this caller's `session` is kept: a stranger's is apart from all others."""
+        return STRANGERS + session if self.session is not None and self.session.startswith(STRANGERS) else session
 
     def may_read_what(self, owner: "Caller") -> bool:
         """Whether this caller may attach to or cancel a stream that `owner` opened.

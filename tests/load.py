@@ -42,7 +42,7 @@ def request(method: str, path: str, body: Any = None, **headers: str) -> bytes:
     if body is not None:
         named |= {"Content-Type": "application/json", "Content-Length": str(len(payload))}
     lines = "".join(f"{name}: {value}\r\n" for name, value in named.items())
-    return f"{method} {path} HTTP/1.1\r\nHost: gateway\r\n{lines}\r\n".encode() + payload
+    return f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n".encode() + payload
 
 
 def post(path: str, body: Any, **headers: str) -> bytes:

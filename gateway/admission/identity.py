@@ -14,7 +14,7 @@ from gateway.admission.tickets import Tickets, TicketUsedError
 from gateway.admission.visitor import Trust, Visitor
 from gateway.dialects.fields import Name
 from gateway.errors import Code, GatewayError
-from gateway.request import Caller
+from gateway.request import STRANGERS, Caller
 
 SESSION_MIN = 16
 """Characters of a stranger's session id: it is all that keeps one of them from another's streams."""
@@ -137,6 +137,9 @@ def speaks_for(visitor: Visitor, user: str | None, session: str | None) -> Visit
     caller, trust = visitor.caller, visitor.trust
     if trust is Trust.STRANGER:
         user = None
+        session = None if session is None else STRANGERS + session
+    elif session is not None:
+        session = caller.kept_as(session)
     if (user is None or user == caller.user) and (session is None or session == caller.session):
         return visitor
     if trust is Trust.PROVED:
@@ -151,7 +154,7 @@ def speaks_for(visitor: Visitor, user: str | None, session: str | None) -> Visit
 
 def check_session(visitor: Visitor) -> None:
     """A stranger's session keeps it from other strangers: `INVALID_REQUEST` where it could be guessed."""
-    if visitor.trust is Trust.STRANGER and len(visitor.caller.session or "") < SESSION_MIN:
+    if visitor.trust is Trust.STRANGER and len(visitor.caller.shown_session or "") < SESSION_MIN:
         raise GatewayError(
             Code.INVALID_REQUEST, f"session_id: at least {SESSION_MIN} characters, by chance", param="session_id"
         )

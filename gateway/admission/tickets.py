@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
 
 from gateway.admission.permit import Permit
-from gateway.admission.visitor import Visitor
+from gateway.admission.visitor import Trust, Visitor
 from gateway.errors import Code, GatewayError
+from gateway.request import STRANGERS
 from gateway.tickets import Ticket, TicketStore
 
 Admit = Callable[[str], Awaitable[Permit]]
@@ -50,8 +51,9 @@ class Tickets:
         """
         ticket = secrets.token_urlsafe(_BYTES)
         caller = visitor.caller
-        session = caller.session or secrets.token_urlsafe(_SESSION_BYTES)
-        await self._store.keep(_digest(ticket), Ticket(caller.tenant, caller.user, session, visitor.credential))
+        session = caller.shown_session or secrets.token_urlsafe(_SESSION_BYTES)
+        kept = STRANGERS + session if visitor.trust is Trust.STRANGER else session
+        await self._store.keep(_digest(ticket), Ticket(caller.tenant, caller.user, kept, visitor.credential))
         return Issued(ticket, session)
 
     async def find(self, shown: str) -> tuple[str, Ticket] | None:

@@ -51,7 +51,7 @@ class Remembering:
         return instructed(request)
 
     async def _turns(self, stream: Stream) -> Sequence[Exchange]:
-        session = stream.request.session_id or ""
+        session = stream.owner.kept_as(stream.request.session_id or "")
         try:
             return await self._store.read(stream.owner, session)
         except GatewayError as error:
@@ -81,7 +81,7 @@ class Remembering:
         if question and answer:
             now_s = int(self._clock())
             turn = Exchange(stream.sid, _whole(question), _whole(answer), stream.created_s, now_s)
-            self._store.write(stream.owner, request.session_id, turn)
+            self._store.write(stream.owner, stream.owner.kept_as(request.session_id), turn)
 
 
 def remembers(request: StreamRequest) -> bool:

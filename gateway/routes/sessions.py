@@ -1,11 +1,10 @@
 """`/sessions/{session}`: what is remembered of a conversation, to be read and forgotten by whoever holds it."""
 
-from dataclasses import replace
-
 import orjson
 from aiohttp import web
 
-from gateway.admission.identity import check_session
+from gateway.admission.identity import check_session, speaks_for
+from gateway.admission.visitor import Trust
 from gateway.errors import Code, GatewayError
 from gateway.request import Caller
 from gateway.routes.callers import Callers
@@ -28,7 +27,8 @@ class SessionRoutes:
     async def read(self, request: web.Request) -> web.Response:
         """`GET /sessions/{session}`: its messages, the oldest first. Raises `SESSION_NOT_FOUND`, `STORE_AWAY`."""
         session = request.match_info["session"]
-        turns = await self._store.read(await self._owner(request, session), session)
+        owner = await self._owner(request, session)
+        turns = await self._store.read(owner, owner.kept_as(session))
         if not turns:
             raise GatewayError(Code.SESSION_NOT_FOUND)
         messages = [message for turn in turns for message in _messages(turn)]
@@ -38,7 +38,8 @@ class SessionRoutes:
     async def delete(self, request: web.Request) -> web.Response:
         """`DELETE /sessions/{session}`: forget it. Raises `SESSION_NOT_FOUND`, `STORE_AWAY`."""
         session = request.match_info["session"]
-        if not await self._store.delete(await self._owner(request, session), session):
+        owner = await self._owner(request, session)
+        if not await self._store.delete(owner, owner.kept_as(session)):
             raise GatewayError(Code.SESSION_NOT_FOUND)
         return web.Response(status=204)
 
@@ -49,10 +50,12 @@ class SessionRoutes:
         """
         visitor = await self._callers.visitor(request)
         caller = visitor.caller
-        if caller.user is None and caller.session is not None and caller.session != session:
+        if caller.user is None and caller.session is not None and caller.shown_session != session:
             raise GatewayError(Code.SESSION_NOT_FOUND)
-        check_session(visitor._replace(caller=replace(caller, session=session)))
-        return caller
+        if visitor.trust is Trust.STRANGER:
+            visitor = speaks_for(visitor, None, session)
+            check_session(visitor)
+        return visitor.caller
 
 
 def _messages(turn: Exchange) -> list[dict[str, object]]:

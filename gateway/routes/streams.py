@@ -143,7 +143,7 @@ class StreamRoutes:
         visitor, asked = self._callers.asking(visitor, asked)
         if asked.session_id is None and visitor.caller.session is not None:
             # Named by a header, a ticket or a token, it is the question's session all the same.
-            asked = replace(asked, session_id=visitor.caller.session)
+            asked = replace(asked, session_id=visitor.caller.shown_session)
         place = place_of(request)
         bare = unnamed(request)
         if place is not None:

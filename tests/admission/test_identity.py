@@ -11,7 +11,7 @@ from gateway.admission.tenant import OPEN
 from gateway.admission.tickets import TicketUsedError
 from gateway.admission.visitor import Trust, Visitor
 from gateway.errors import Code, GatewayError
-from gateway.request import Caller
+from gateway.request import STRANGERS, Caller
 from tests.admission.test_tokens import BAD
 from tests.tenancy import (
     ACME_HASH,
@@ -92,8 +92,8 @@ async def test_a_public_hash_is_a_stranger_with_a_session(desk: Desk) -> None:
     """It is no secret, so that no user is believed of it, and a session must be hard to guess."""
     visitor = await desk.identity.identify(shown({**HASHED, "X-User-Id": "alice", "X-Session-Id": SESSION}))
     assert visitor.trust is Trust.STRANGER
-    assert visitor.caller == Caller("acme", None, SESSION)
-    assert speaks_for(visitor, "alice", OTHER_SESSION).caller == Caller("acme", None, OTHER_SESSION)
+    assert visitor.caller == Caller("acme", None, STRANGERS + SESSION)
+    assert speaks_for(visitor, "alice", OTHER_SESSION).caller == Caller("acme", None, STRANGERS + OTHER_SESSION)
     in_query = await desk.identity.identify(shown({"Origin": ACME_PAGE}, tenant_hash=ACME_HASH, session_id=SESSION))
     assert in_query.caller == visitor.caller
 
@@ -292,8 +292,8 @@ async def test_a_ticket_reads_the_stream_that_it_opened_and_no_other(desk: Desk)
 OWNERS = {
     "the tenant's": Caller("acme"),
     "alice's": Caller("acme", "alice", "s"),
-    "the session's": Caller("acme", None, SESSION),
-    "the other session's": Caller("acme", None, OTHER_SESSION),
+    "the session's": Caller("acme", None, STRANGERS + SESSION),
+    "the other session's": Caller("acme", None, STRANGERS + OTHER_SESSION),
     "another tenant's": Caller("rival", "alice", SESSION),
     "another tenant's own": Caller("rival"),
 }
@@ -301,7 +301,7 @@ READS = {
     "a key": (Visitor(OPEN, Caller("acme")), {"the tenant's"}),
     "a key for alice": (Visitor(OPEN, Caller("acme", "alice")), {"the tenant's", "alice's"}),
     "a token of alice's": (Visitor(OPEN, Caller("acme", "alice", SESSION), trust=Trust.PROVED), {"alice's"}),
-    "a stranger": (Visitor(OPEN, Caller("acme", None, SESSION), trust=Trust.STRANGER), {"the session's"}),
+    "a stranger": (Visitor(OPEN, Caller("acme", None, STRANGERS + SESSION), trust=Trust.STRANGER), {"the session's"}),
     "a stranger without a session": (Visitor(OPEN, Caller("acme"), trust=Trust.STRANGER), set()),
 }
 

@@ -54,9 +54,7 @@ class Client:
         """Connect and send a whole request."""
         client = cls(*await asyncio.open_connection("127.0.0.1", port))
         data = orjson.dumps(body)
-        head = (
-            f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
-        )
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
         client._writer.write(head.encode() + data)
         return client
 

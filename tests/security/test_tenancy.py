@@ -370,3 +370,44 @@ async def test_the_open_tenant_is_not_open_to_those_behind_a_proxy() -> None:
         assert "tenants" in seen.json()["message"]
         own = await see(session, "POST", "/stream", headers={"X-Forwarded-For": "127.0.0.1"}, json=QUESTION)
         assert own.status == 200
+
+
+@pytest.mark.parametrize("kept_in", ["memory", "redis"])
+async def test_a_stranger_finds_nothing_of_a_backends_session_of_the_same_name(
+    tmp_path: Path, request: pytest.FixtureRequest, kept_in: str
+) -> None:
+    """Neither the conversation nor the streams nor the list, with or without a ticket; it has one of its own."""
+    environment = {"GATEWAY_TENANTS__FILE": str(write(tmp_path))}
+    if kept_in == "redis":
+        server: RedisServer = request.getfixturevalue("redis_server")
+        environment["REDIS_URL"] = server.url
+    name = "customer-number-000042"
+    backend, page = bearer(ACME_KEY), {"X-Tenant-Hash": ACME_HASH, "Origin": ACME_PAGE}
+    named = {**page, "X-Session-Id": name}
+    async with house(**environment) as gateway, aiohttp.ClientSession(gateway.urls[0]) as session:
+        asked = await see(session, "POST", "/stream", headers=backend, json={**QUESTION, "session_id": name})
+        path = f"/stream/{asked.headers['X-Stream-Id']}"
+        made = (await see(session, "POST", "/stream/tickets", headers=named, json={})).json()
+        assert made["session_id"] == name
+        ticket = {"Authorization": f"Ticket {made['ticket']}", "Origin": ACME_PAGE}
+        for method in ("GET", "DELETE"):
+            for headers in (page, named):
+                assert (await see(session, method, f"/sessions/{name}", headers=headers)).status == 404
+            for headers in (named, ticket):
+                assert (await see(session, method, path, headers=headers)).status == 404
+        assert (await see(session, "GET", "/streams", headers=named)).json()["streams"] == []
+        own = await see(session, "POST", "/stream", headers=page, json={"query": "mine", "session_id": name})
+        assert (await see(session, "GET", f"/stream/{own.headers['X-Stream-Id']}", headers=named)).status == 200
+        async with asyncio.timeout(5):
+            # Redis hears of it a moment later.
+            while not (listed := (await see(session, "GET", "/streams", headers=named)).json()["streams"]):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        assert [stream["session_id"] for stream in listed] == [name]
+        again = await see(session, "GET", "/stream?query=more", headers=ticket)
+        assert again.status == 200
+        mine = (await see(session, "GET", f"/sessions/{name}", headers=page)).json()
+        assert [line["content"] for line in mine["messages"] if line["role"] == "user"] == ["mine", "more"]
+        theirs = (await see(session, "GET", f"/sessions/{name}", headers=backend)).json()
+        assert [line["content"] for line in theirs["messages"] if line["role"] == "user"] == ["hi"]
+        assert (await see(session, "DELETE", f"/sessions/{name}", headers=page)).status == 204
+        assert (await see(session, "GET", f"/sessions/{name}", headers=backend)).status == 200
