@@ -214,7 +214,7 @@ def _check_origin(visitor: Visitor, origin: str | None) -> None:
 
 def _name(shown: Shown, parameter: str, header: str) -> str | None:
     """A name of the client's own. A query serves browsers, whose EventSource cannot set headers."""
-    value = shown.query.get(parameter) or shown.headers.get(header)
+    value = (shown.query and shown.query.get(parameter)) or shown.headers.get(header)
     if not value:
         return None
     try:
