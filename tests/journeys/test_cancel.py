@@ -54,7 +54,8 @@ class Client:
         """Connect and send a whole request."""
         client = cls(*await asyncio.open_connection("127.0.0.1", port))
         data = orjson.dumps(body)
-        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+        length = f"Content-Length: {len(data)}"
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{length}\r\n\r\n"
         client._writer.write(head.encode() + data)
         return client
 
