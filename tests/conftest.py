@@ -1,5 +1,6 @@
 """What all tests share: how property tests search, a hub to work on, a Redis."""
 
+import logging
 import os
 from collections.abc import AsyncIterator, Iterator
 
@@ -26,6 +27,16 @@ async def bench() -> AsyncIterator[Bench]:
     await bench.hub.drain(0)
     assert bench.hub.running == 0
     assert len(bench.accounts) == len(bench.metrics.of("stream_opened"))
+
+
+@pytest.fixture
+def logging_undone() -> Iterator[None]:
+    """Whoever serves in this process sets logging up for all of it: here it is as before again."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield
+    root.handlers[:], _ = before
+    root.setLevel(before[1])
 
 
 @pytest.fixture(scope="session")

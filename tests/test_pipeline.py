@@ -331,10 +331,10 @@ async def test_a_source_whose_answer_was_cut_is_closed_at_once(wrap: Callable[[S
     async with asyncio.timeout(1):
         await cutting(wrap(source)).run(stream)
     assert source.closed == source.calls == 1
-    assert stream.text() == "One two three. Four five six. Seven eight nine. "
+    assert stream.text() == "One two three. Four five six. Seven eight nine."
     end = terminal(stream)
     assert isinstance(end, Completed)
-    assert (end.status, end.finish_reason, end.usage) == ("completed", "length", Usage(1, 12, reported=False))
+    assert (end.status, end.finish_reason, end.usage) == ("completed", "length", Usage(1, 11, reported=False))
     assert [event.code for event in stream.events() if isinstance(event, Warned)] == ["TRUNCATED"]
     assert stream.late_events == 0
 

@@ -112,7 +112,7 @@ def test_a_connection_is_kept_and_opened_again_when_the_server_has_closed_it() -
     """The second request goes out on the first connection, is not heard there, and is asked again."""
     whole: Script = [HEAD, token(), token(), END]
     with scripted(whole, whole, [HEAD]) as port:
-        told = driven(port, once=False, reuse=True, end_s=0.3)["ends"]
+        told = driven(port, once=False, reuse=True, end_s=1.5)["ends"]
     assert isinstance(told, dict)
     assert told["completed"] == 2
 

@@ -104,7 +104,7 @@ ROWS: dict[Code, Row] = {
     Code.STORE_FULL: Row(full(GATEWAY_STREAM__STORE_MAX_BYTES="6500"), retry_after=True),
     Code.STORE_AWAY: Row(asked(settings=refusing.away()), retry_after=True),
     Code.DRAINING: Row(refusing.draining, retry_after=True),
-    Code.STREAMING_DISABLED: Row(asked(settings={"STREAMING_ENABLED": "false"})),
+    Code.STREAMING_DISABLED: Row(asked(settings={"STREAMING_ENABLED": "false"}), again=False),
     Code.INTERNAL: Row(refusing.broken),
     Code.UPSTREAM_UNAVAILABLE: by_fault("reset before headers"),
     Code.UPSTREAM_TLS: Row(refusing.untrusted, again=False),

@@ -365,6 +365,7 @@ async def test_tickets_are_known_to_all_processes(tmp_path: Path, redis_server: 
 # Starting.
 
 
+@pytest.mark.usefixtures("logging_undone")
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "gateway.example"])
 def test_without_tenants_only_this_machine_is_listened_to(host: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A gateway that anybody may use has to be asked for, by configuring who may."""
@@ -372,6 +373,7 @@ def test_without_tenants_only_this_machine_is_listened_to(host: str, capsys: pyt
     assert "tenants" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("logging_undone")
 @pytest.mark.parametrize("command", ["check", "serve"])
 def test_a_wrong_tenants_file_is_a_wrong_setting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str

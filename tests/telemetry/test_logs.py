@@ -13,16 +13,12 @@ from gateway.telemetry import logs
 
 
 @pytest.fixture
-def written() -> Iterator[tuple[io.StringIO, logs.QueuedLines]]:
+def written(logging_undone: None) -> Iterator[tuple[io.StringIO, logs.QueuedLines]]:
     """A set-up logging that writes to a string, undone afterwards."""
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
     stream = io.StringIO()
     handler = logs.set_up("info", stream)
     yield stream, handler
     handler.close()
-    root.handlers[:], _ = before
-    root.setLevel(before[1])
 
 
 def test_a_line_is_one_json_object_with_its_facts(written: tuple[io.StringIO, logs.QueuedLines]) -> None:
