@@ -24,9 +24,10 @@ class Line:
         self._wanted: Counter[Slots] = Counter()
         self._combinations: Counter[tuple[Slots, ...]] = Counter()
         self._tenants: Counter[str] = Counter()
+        self._length = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._classes))
+        return self._length
 
     def __iter__(self) -> Iterator[HeldPermit]:
         for waiting in self._classes:
@@ -44,6 +45,7 @@ class Line:
         """Wait behind the others of its class, or before them."""
         waiting = self._classes[RANKS[permit.priority]]
         waiting[permit.sid] = permit
+        self._length += 1
         if first:
             waiting.move_to_end(permit.sid, last=False)
         self._wanted.update(permit.shared)
@@ -54,6 +56,7 @@ class Line:
         """Wait no more; whether it did."""
         if self._classes[RANKS[permit.priority]].pop(permit.sid, None) is None:
             return False
+        self._length -= 1
         _uncount(self._wanted, permit.shared)
         _uncount(self._combinations, (permit.shared,))
         _uncount(self._tenants, (permit.tenant,))

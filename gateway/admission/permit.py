@@ -89,7 +89,6 @@ class HeldPermit:
         "over",
         "place",
         "priority",
-        "shared",
         "sid",
         "standing",
         "tenant",
@@ -103,8 +102,6 @@ class HeldPermit:
         self.credential = credential
         self.tenant = tenant
         self.standing: Standing | None = None
-        self.shared: tuple[Slots, ...] = tuple([slots for slots in charge.slots if slots.waits])
-        """The slots that it may have to wait for."""
         self.place: Place | None = None
         """Its place in line, until its turn has come; kept where that never came."""
         self.began_s: float | None = None
@@ -115,6 +112,11 @@ class HeldPermit:
     def waits(self) -> bool:
         """Whether its turn is yet to come."""
         return self.place is not None
+
+    @property
+    def shared(self) -> tuple[Slots, ...]:
+        """The slots that it may have to wait for; made anew each time, for most never have to."""
+        return tuple([slots for slots in self.charge.slots if slots.waits])
 
     async def turn(self, stream: Stream) -> None:
         """Wait in line. Raises `QUEUE_TIMEOUT`, or what went wrong while `stream` was told how it stands."""

@@ -1,7 +1,6 @@
 """WaitingRoom: who may make a stream now, who waits for it, and who is turned away."""
 
 import time
-from collections import Counter
 from collections.abc import Callable
 
 from gateway.admission.line import Line
@@ -11,7 +10,7 @@ from gateway.admission.standing import Standings
 from gateway.admission.turns import Turns
 from gateway.errors import Code, GatewayError
 from gateway.events import Status
-from gateway.limits import Charge, Limiter, Slots
+from gateway.limits import Charge, Limiter, Slots, Verdict
 from gateway.streams.stream import Stream
 from gateway.telemetry.metrics import Metrics
 
@@ -45,7 +44,7 @@ class WaitingRoom:
         self._line = Line(premium_run)
         self._turns = Turns(limiter, self._line, slots=slots, patience_s=patience_s, clock=clock, metrics=metrics)
         self._tenants = tenants
-        self._promised: Counter[str] = Counter()
+        self._promised: dict[str, int] = {}
         self.bounded = slots > 0
         """Whether this process has slots of its own to count, whatever its callers are charged."""
 
@@ -62,18 +61,19 @@ class WaitingRoom:
         if not (at_once or may_wait):
             raise self._full(permit)
         # Both are kept free for it while it is asked elsewhere whether it may.
-        self._promised[tenant] += may_wait
+        if may_wait:
+            self._promised[tenant] = self._promised.get(tenant, 0) + 1
         if at_once:
             self._turns.hold(permit)
         try:
-            await self._count(permit, at_once=at_once, may_wait=may_wait)
+            verdict = await self._limiter.charge(sid, charge, may_wait=may_wait, take=at_once)
+            self._heed(permit, verdict, at_once=at_once)
         except BaseException:
             self.take_back(permit, kept=False)
             raise
         finally:
-            self._promised[tenant] -= may_wait
-            if not self._promised[tenant]:
-                del self._promised[tenant]
+            if may_wait:
+                self._keep_promise(tenant)
         if permit.began_s is None:
             self._turns.free(permit)
             self._turns.enter(permit)
@@ -113,7 +113,8 @@ class WaitingRoom:
         if permit.over:
             return
         permit.over = True
-        self._turns.leave(permit, "handed_over" if kept else "left")
+        if permit.place is not None:
+            self._turns.leave(permit, "handed_over" if kept else "left")
         if permit.began_s is not None and not kept:
             self._turns.lives.note(self._clock() - permit.began_s)
         self._turns.settle(permit, kept=kept)
@@ -122,6 +123,8 @@ class WaitingRoom:
 
     def _prospects(self, permit: HeldPermit) -> tuple[bool, bool]:
         """Whether it may have slots at once, if there are any, and whether there is a place to wait for them."""
+        if not self._line and not self._promised:
+            return self._turns.has_spare, self._max_waiting > 0
         may_wait = self._has_place_for(permit.tenant)
         # Where there is no place to wait, it need not stand back for those who wait for other slots than it does.
         rivals = self._line.wants_any if may_wait else self._line.wants_all
@@ -129,13 +132,19 @@ class WaitingRoom:
 
     def _has_place_for(self, tenant: str) -> bool:
         """Whether one more of that tenant may wait."""
-        places = self._max_waiting - len(self._line) - self._promised.total()
+        places = self._max_waiting - len(self._line) - sum(self._promised.values())
         if places <= 0 or self._tenants() <= 1:
             return places > 0
-        return self._line.waiting_of(tenant) + self._promised[tenant] < places
+        return self._line.waiting_of(tenant) + self._promised.get(tenant, 0) < places
 
-    async def _count(self, permit: HeldPermit, *, at_once: bool, may_wait: bool) -> None:
-        verdict = await self._limiter.charge(permit.sid, permit.charge, may_wait=may_wait, take=at_once)
+    def _keep_promise(self, tenant: str) -> None:
+        """One place less is kept free."""
+        left = self._promised.pop(tenant) - 1
+        if left:
+            self._promised[tenant] = left
+
+    def _heed(self, permit: HeldPermit, verdict: Verdict, *, at_once: bool) -> None:
+        """Take what the keeper of the count has said. Raises the refusal."""
         permit.standing = verdict.standing
         if isinstance(verdict.refused, Slots) and verdict.refused.waits:
             raise self._full(permit)
