@@ -102,17 +102,20 @@ class RedisSessions:
 
     async def _write(self) -> None:
         backoff = Backoff()
-        while self._waiting:
-            try:
-                await self._write_some()
-                backoff.reset()
-            except AWAY as error:
-                if backoff.fresh:
-                    log.warning("conversations wait for Redis", extra={"error": repr(error)[:200]})
-                await asyncio.sleep(backoff.next_s())
+        try:
+            while self._waiting:
+                try:
+                    await self._write_some()
+                    backoff.reset()
+                except AWAY as error:
+                    if backoff.fresh:
+                        log.warning("conversations wait for Redis", extra={"error": repr(error)[:200]})
+                    await asyncio.sleep(backoff.next_s())
+        finally:
+            # In the step in which nothing waits: whoever writes next must not take this for somebody who still looks.
+            self._writing = None
 
     def _written(self, task: asyncio.Task[None]) -> None:
-        self._writing = None
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("conversations could not be written", exc_info=error)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -173,3 +173,38 @@ async def test_everything_is_forgotten_in_time(store: RedisSessions, redis_serve
         assert 59_000 < redis_server.command("PTTL", KEYS.sessions_of("acme")) <= 60_000
         redis_server.command("SET", KEYS.liking(ALICE), "[]")
         assert await liked.read(ALICE) is None
+
+
+class Recorder:
+    """A batch of commands that are only counted."""
+
+    def __init__(self) -> None:
+        self.commands = 0
+
+    def run(self, *_: object) -> None:
+        """A script."""
+        self.commands += 1
+
+
+class AtOnce:
+    """A courier whose Redis takes everything at once."""
+
+    async def carry(self, put: Callable[[Any], None]) -> list[Any]:
+        """An answer to each command, of which none is looked at."""
+        recorder = Recorder()
+        put(recorder)
+        return [None] * recorder.commands
+
+
+@pytest.mark.parametrize("steps", range(8))
+async def test_whoever_writes_when_the_last_turn_was_just_written_does_not_wait_for_ever(steps: int) -> None:
+    """At whatever step of the loop that is, somebody looks again."""
+    courier: Any = AtOnce()
+    store = RedisSessions(courier, KEYS, BOUNDS, memory_bytes=10_000)
+    for number in range(2):
+        store.write(ALICE, f"s{number}", Exchange(f"sid{number}", "q", "a", 1, 1))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not store._waiting
