@@ -5,7 +5,7 @@ from dataclasses import replace
 from gateway.admission.charges import Charges
 from gateway.admission.permit import FREE, Permit
 from gateway.admission.preferences import preferring
-from gateway.admission.questions import Questions, caps_for
+from gateway.admission.questions import Questions, caps_of
 from gateway.admission.rollout import Rollout
 from gateway.admission.standing import Standings
 from gateway.admission.tenant import OPEN
@@ -52,7 +52,7 @@ class Door:
         asked = self._questions.accept(asked, tenant, dialect)
         asked = self._rollout.prepare(visitor, asked, streamed=streamed)
         if tenant.caps is not None:
-            asked = replace(asked, caps=caps_for(self._caps, tenant))
+            asked = replace(asked, caps=caps_of(self._caps, tenant))
         if asked.preferences is None and stored is None and tenant.preferences is None:
             return asked
         return preferring(asked, stored, tenant.preferences)

@@ -71,7 +71,7 @@ class Questions:
         return asked
 
 
-def caps_for(own: Caps, tenant: Tenant) -> Caps:
+def caps_of(own: Caps, tenant: Tenant) -> Caps:
     """How long the tenant's answers may become; what it does not say is as in `own`."""
     theirs = tenant.caps or own
     return Caps(

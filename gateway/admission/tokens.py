@@ -21,8 +21,6 @@ RSA_MIN_BITS = 2048
 _HMAC = ("HS256", "HS384", "HS512")
 _RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
-ALGORITHMS = (*_HMAC, *_RSA, *_CURVES.values(), "EdDSA")
-"""Those that may be allowed. `none` is no algorithm."""
 
 _WRONG = (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError)
 """What a malformed token can raise on its way through base64, JSON, dates and keys."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gateway.admission.questions import Questions, caps_for
+from gateway.admission.questions import Questions, caps_of
 from gateway.admission.tenant import OPEN, Features, Limits, Tenant
 from gateway.errors import Code, GatewayError
 from gateway.request import Caps, Voice
@@ -183,5 +183,5 @@ def test_a_tenant_has_its_features_and_no_others(
 def test_caps_are_the_tenant_s_where_it_has_them() -> None:
     """And the gateway's own where it says nothing."""
     own = Caps(words=1000, bytes=5000)
-    assert caps_for(own, OPEN) == own
-    assert caps_for(own, Tenant("a", caps=Caps(words=2000, seconds=5))) == Caps(words=2000, bytes=5000, seconds=5)
+    assert caps_of(own, OPEN) == own
+    assert caps_of(own, Tenant("a", caps=Caps(words=2000, seconds=5))) == Caps(words=2000, bytes=5000, seconds=5)
